@@ -1,0 +1,40 @@
+//! The rules of Portcullis, and nothing else: no database, no HTTP, no clock, no random source.
+//! Facts and entropy come in as arguments, decisions go out as values.
+//!
+//! This is the index of the rules (`rules` in the book): where each is decided, and the test
+//! that states it. Rules whose last word is a constraint in the database or a door's behaviour
+//! name that too.
+//!
+//! | rule | decided in | stated by |
+//! |---|---|---|
+//! | C-1 one active credential | [`credentials::generate`]; index `c1_one_active_credential` | `c1_*` here, `contract/credentials` on both databases |
+//! | C-2 Client ID and Secret | [`credentials::ClientId`], [`secret::ClientSecret`] | `the_form_of_*_never_changes` |
+//! | C-3 only Super Admins | [`accounts::Standing::is_super_admin`] | `c3_*` |
+//! | C-4 no federated login | [`credentials::generate`] | `c4_*` |
+//! | C-5 shown once, keyed digest | [`secret::KeyedDigest`] | `neither_debug_*`, `http/console` |
+//! | C-6 3650 days | [`credentials::CREDENTIAL_LASTS`], [`credentials::Credential::standing`] | `c6_*` |
+//! | C-7 revocation is final | [`credentials::revoke`] | `any_life_of_a_credential_keeps_the_rules` |
+//! | C-8 only the owner revokes | [`credentials::revoke`] | `c8_*` |
+//! | C-9 MFA suspends | [`credentials::Credential::standing`] | `c9_*` |
+//! | C-10 owner's status and role suspend | [`credentials::Credential::standing`] | `c10_*` |
+//! | C-11 dead tokens everywhere | [`tokens::IssuedToken::is_active`] | `c11_*` |
+//! | C-12 recent password to generate | [`sessions::Actor::password_is_fresh`] | `c12_*` |
+//! | T-1 lifespan | [`tokens::ends_at`] | `t1_*` |
+//! | T-3 RFC 9068 claims | [`tokens::Claims`] | `http/token` |
+//! | T-4 what a token may not | [`credentials::generate`], [`credentials::revoke`] | `t4_*` |
+//! | A-4 passwords | [`accounts::PasswordPolicy`] | `a4_*` |
+//! | A-8 lock-out | [`accounts::locked_until`] | `a8_*` |
+//! | L-1 events | [`audit::Event`] | `http/audit` |
+//! | L-2 no secret in sight | [`secret::Secret`] | `neither_debug_*`, `http/canary` |
+//! | L-3 chain | [`audit::Record::link`], [`audit::follow`] | `l3_*` |
+//! | L-4 tokens on record | [`tokens::IssuedToken`] | `contract/tokens` |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
+
+pub mod accounts;
+pub mod audit;
+pub mod credentials;
+pub mod keys;
+pub mod secret;
+pub mod sessions;
+pub mod tokens;

@@ -1,0 +1,147 @@
+//! Access tokens: what they claim, how long they live, and whether one is active (T-1, T-3, C-11).
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::credentials::Standing;
+
+/// The default lifespan of a token, in seconds (T-1).
+pub const TOKEN_LASTS_SECONDS: u32 = 86_400;
+
+/// The claims of an access token in the RFC 9068 §2.2 profile. All instants are whole seconds
+/// since the epoch. Unknown and repeated claims are refused when reading: only this server's own
+/// tokens are read with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// The issuer, byte-equal to the metadata (RFC 8414 §3.3).
+    pub iss: String,
+    /// The Client ID: no resource owner takes part in this grant (RFC 9068 §2.2).
+    pub sub: String,
+    /// The Client ID.
+    pub client_id: String,
+    /// The audience.
+    pub aud: String,
+    /// When it was issued.
+    pub iat: i64,
+    /// When it ends.
+    pub exp: i64,
+    /// The id, under which the token is on record (L-4).
+    pub jti: Uuid,
+    /// The scope, space separated (RFC 6749 §3.3).
+    pub scope: String,
+}
+
+/// When a token issued at `now` ends: after the lifespan, but never after the credential
+/// (T-1, C-6). `None` when not a whole second is left.
+#[must_use]
+pub fn ends_at(now: Timestamp, lifespan_seconds: u32, credential_expires_at: Timestamp) -> Option<Timestamp> {
+    let end = (now + SignedDuration::from_secs(i64::from(lifespan_seconds))).min(credential_expires_at);
+    let end = Timestamp::from_second(end.as_second()).ok()?;
+    (end.as_second() > now.as_second()).then_some(end)
+}
+
+/// A token as it is on record (L-4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// The id.
+    pub jti: Uuid,
+    /// The row of the credential it was issued to.
+    pub credential: Uuid,
+    /// When it was issued (UTC).
+    pub issued_at: Timestamp,
+    /// When it ends (UTC, whole seconds).
+    pub expires_at: Timestamp,
+    /// When it was revoked by itself (RFC 7009), if it was.
+    pub revoked_at: Option<Timestamp>,
+    /// The address it was asked for from.
+    pub ip: String,
+    /// The program that asked for it, as it names itself.
+    pub user_agent: String,
+}
+
+impl IssuedToken {
+    /// Whether the token is active at `now`, given the standing of its credential (C-9 to C-11).
+    #[must_use]
+    pub fn is_active(&self, credential: Standing, now: Timestamp) -> bool {
+        credential == Standing::Active && self.revoked_at.is_none() && now < self.expires_at
+    }
+}
+
+/// What the product's own API grants to a token (T-4): reading, as the owner.
+pub const SCOPES: [(&str, &str); 2] =
+    [("users:read", "Read the users of this platform"), ("audit:read", "Read the audit log")];
+
+/// A scope the request may not have (RFC 6749 §5.2 `invalid_scope`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the requested scope is unknown or malformed")]
+pub struct InvalidScope;
+
+/// The scope to grant: all of it by default, else what is asked, once each, in the order of
+/// [`SCOPES`] (RFC 6749 §3.3).
+///
+/// # Errors
+/// When anything beyond what there is is asked for.
+pub fn grant_scope(requested: Option<&str>) -> Result<String, InvalidScope> {
+    let all = SCOPES.iter().map(|(name, _)| *name);
+    let Some(requested) = requested else { return Ok(all.collect::<Vec<_>>().join(" ")) };
+    let asked: Vec<&str> = requested.split(' ').collect();
+    if asked.iter().any(|a| !SCOPES.iter().any(|(name, _)| name == a)) {
+        return Err(InvalidScope);
+    }
+    Ok(all.filter(|name| asked.contains(name)).collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::{RevocationReason, Suspension};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn t1_a_token_lives_its_lifespan_and_never_outlives_its_credential() {
+        assert_eq!(ends_at(at(100), 60, at(1_000)), Some(at(160)));
+        assert_eq!(ends_at(at(100), 60, at(130)), Some(at(130)));
+        assert_eq!(ends_at(at(100), 60, at(100)), None);
+        let half = at(100) + SignedDuration::from_millis(500);
+        assert_eq!(ends_at(half, 60, at(1_000)), Some(at(160)), "whole seconds, rounded down");
+    }
+
+    #[test]
+    fn c11_a_token_is_active_only_while_its_credential_is() {
+        let token = IssuedToken {
+            jti: Uuid::nil(),
+            credential: Uuid::nil(),
+            issued_at: at(0),
+            expires_at: at(60),
+            revoked_at: None,
+            ip: String::new(),
+            user_agent: String::new(),
+        };
+        assert!(token.is_active(Standing::Active, at(59)));
+        assert!(!token.is_active(Standing::Active, at(60)));
+        for dead in [
+            Standing::Suspended(Suspension::MfaOn, at(1)),
+            Standing::Expired(at(1)),
+            Standing::Revoked(at(1), RevocationReason::ByOwner),
+        ] {
+            assert!(!token.is_active(dead, at(2)), "{dead:?}");
+        }
+        let revoked = IssuedToken { revoked_at: Some(at(1)), ..token };
+        assert!(!revoked.is_active(Standing::Active, at(2)));
+    }
+
+    #[test]
+    fn a_scope_is_narrowed_and_never_widened() {
+        assert_eq!(grant_scope(None).unwrap(), "users:read audit:read");
+        assert_eq!(grant_scope(Some("audit:read users:read audit:read")).unwrap(), "users:read audit:read");
+        assert_eq!(grant_scope(Some("audit:read")).unwrap(), "audit:read");
+        for bad in ["admin", "users:read admin", "users:read  audit:read", " ", "USERS:READ"] {
+            assert_eq!(grant_scope(Some(bad)), Err(InvalidScope), "{bad:?}");
+        }
+    }
+}
