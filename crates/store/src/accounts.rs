@@ -1,0 +1,207 @@
+//! Users. The counters of failed sign-ins are with the sessions.
+
+use jiff::Timestamp;
+use portcullis_domain::{
+    accounts::{DisplayName, Email, Language, Role, Standing, Status, TimeZoneName, User, UserId},
+    audit::printable,
+};
+use uuid::Uuid;
+
+use crate::{
+    error::{StoreError, corrupt},
+    installation::instant,
+    tx::{Tx, query},
+};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    email: String,
+    name: String,
+    language: String,
+    time_zone: String,
+    #[sqlx(flatten)]
+    standing: StandingRow,
+    created_at: i64,
+}
+
+/// The columns that make a [`Standing`], so that other nouns can join them.
+#[derive(sqlx::FromRow)]
+pub(crate) struct StandingRow {
+    role: String,
+    role_since: i64,
+    status: String,
+    status_since: i64,
+    mfa_since: Option<i64>,
+    has_password: bool,
+}
+
+impl TryFrom<StandingRow> for Standing {
+    type Error = StoreError;
+    fn try_from(r: StandingRow) -> Result<Self, StoreError> {
+        let role = Role::from_code(&r.role).ok_or_else(|| corrupt("role", &r.role))?;
+        let status = Status::from_code(&r.status).ok_or_else(|| corrupt("status", &r.status))?;
+        Ok(Self {
+            role: (role, instant(r.role_since)?),
+            status: (status, instant(r.status_since)?),
+            mfa_since: r.mfa_since.map(instant).transpose()?,
+            has_password: r.has_password,
+        })
+    }
+}
+
+impl TryFrom<Row> for User {
+    type Error = StoreError;
+    fn try_from(r: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: UserId(r.id),
+            email: Email::parse(&r.email).map_err(|e| corrupt("email", e))?,
+            name: DisplayName::parse(&r.name).map_err(|e| corrupt("name", e))?,
+            language: Language::parse(&r.language).map_err(|e| corrupt("language", e))?,
+            time_zone: TimeZoneName::parse(&r.time_zone).map_err(|e| corrupt("time zone", e))?,
+            standing: r.standing.try_into()?,
+            created_at: instant(r.created_at)?,
+        })
+    }
+}
+
+macro_rules! select_users {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, email, name, language, time_zone, role, role_since, status, status_since, mfa_since, \
+             password_hash IS NOT NULL AS has_password, created_at FROM users ",
+            $rest
+        )
+    };
+}
+
+impl Tx {
+    /// A user by id, deleted ones too.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
+        query!(self, fetch_optional as Row, select_users!("WHERE id = $1"), id.0)?.map(User::try_from).transpose()
+    }
+
+    /// A user by e-mail. Deleted users are not found.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn user_by_email(&mut self, email: &Email) -> Result<Option<User>, StoreError> {
+        let sql = select_users!("WHERE email = $1 AND status <> 'deleted'");
+        query!(self, fetch_optional as Row, sql, email.as_str())?.map(User::try_from).transpose()
+    }
+
+    /// The password hash of a user, if there is one (Argon2id, PHC form).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn password_hash(&mut self, id: UserId) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT password_hash FROM users WHERE id = $1";
+        let row = query!(self, fetch_optional as (Option<String>,), sql, id.0)?;
+        Ok(row.and_then(|(hash,)| hash))
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the e-mail is taken (A-2).
+    pub async fn add_user(&mut self, user: &User, password_hash: Option<&str>) -> Result<(), StoreError> {
+        let standing = &user.standing;
+        let sql = "INSERT INTO users (id, email, name, name_sought, language, time_zone, role, role_since, status, status_since, \
+                   mfa_since, password_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+        query!(
+            self,
+            execute,
+            sql,
+            user.id.0,
+            user.email.as_str(),
+            user.name.as_str(),
+            user.name.as_str().to_lowercase(),
+            user.language.code(),
+            user.time_zone.as_str(),
+            standing.role.0.code(),
+            standing.role.1.as_microsecond(),
+            standing.status.0.code(),
+            standing.status.1.as_microsecond(),
+            standing.mfa_since.map(Timestamp::as_microsecond),
+            password_hash,
+            user.created_at.as_microsecond(),
+        )
+        .map(drop)
+    }
+
+    /// Writes the role, status and MFA of a user.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_standing(&mut self, id: UserId, standing: &Standing) -> Result<(), StoreError> {
+        self.hold_tokens().await?;
+        let sql = "UPDATE users SET role = $1, role_since = $2, status = $3, status_since = $4, mfa_since = $5 \
+                   WHERE id = $6";
+        query!(
+            self,
+            execute,
+            sql,
+            standing.role.0.code(),
+            standing.role.1.as_microsecond(),
+            standing.status.0.code(),
+            standing.status.1.as_microsecond(),
+            standing.mfa_since.map(Timestamp::as_microsecond),
+            id.0,
+        )
+        .map(drop)
+    }
+
+    /// Writes the profile of a user.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_profile(
+        &mut self,
+        id: UserId,
+        name: &DisplayName,
+        language: Language,
+        time_zone: &TimeZoneName,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE users SET name = $1, name_sought = $2, language = $3, time_zone = $4 WHERE id = $5";
+        let sought = name.as_str().to_lowercase();
+        query!(self, execute, sql, name.as_str(), sought, language.code(), time_zone.as_str(), id.0).map(drop)
+    }
+
+    /// Writes the password hash of a user, provided it is still `old`: a hash that somebody
+    /// changed meanwhile is left alone. Tells whether it was written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_password_hash(&mut self, id: UserId, old: &str, new: &str) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3";
+        Ok(query!(self, execute, sql, new, id.0, old)? == 1)
+    }
+
+    /// A page of users that are not deleted, oldest first, after the given id; `fragment`, in any
+    /// case, is looked for in e-mail and name, `status` narrows when it is given.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn users(
+        &mut self,
+        after: Option<UserId>,
+        fragment: &str,
+        status: Option<Status>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreError> {
+        let fragment = printable(&fragment.to_lowercase(), 300);
+        let pattern = format!("%{}%", fragment.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        let after = after.map_or(Uuid::nil(), |id| id.0);
+        let sql = select_users!(
+            "WHERE id > $1 AND status <> 'deleted' AND (status = $2 OR $2 = '') \
+             AND (email LIKE $3 ESCAPE '\\' OR name_sought LIKE $3 ESCAPE '\\') ORDER BY id LIMIT $4"
+        );
+        query!(self, fetch_all as Row, sql, after, status.map_or("", Status::code), pattern, i64::from(limit))?
+            .into_iter()
+            .map(User::try_from)
+            .collect()
+    }
+}

@@ -1,0 +1,353 @@
+//! The audit log at rest: appended in the transaction of the act (L-1), chained (L-3), paged.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use portcullis_domain::{
+    audit::{Broken, Entry, Head, Record, follow, printable},
+    secret::DigestKey,
+};
+
+use crate::{
+    error::{StoreError, corrupt},
+    seal::{MasterKeys, Purpose},
+    tx::{Act, Store, Tx, query},
+};
+
+/// What to show of the log. Empty or absent means: all.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// [`portcullis_domain::audit::Event::code`].
+    pub event: String,
+    /// `done` or `refused`.
+    pub outcome: String,
+    /// The id of the actor: a user's id or a Client ID.
+    pub by: String,
+    /// The subject.
+    pub subject: String,
+    /// From this instant on (UTC).
+    pub from: Option<Timestamp>,
+    /// Before this instant (UTC).
+    pub until: Option<Timestamp>,
+}
+
+/// Which part of it.
+#[derive(Debug, Clone, Copy)]
+pub enum AuditPage {
+    /// The latest records before a number.
+    Before(i64),
+    /// The earliest records after a number.
+    After(i64),
+}
+
+/// A record and its number, as read.
+pub type AuditRow = Record;
+
+/// What following the whole chain found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainState {
+    /// How many records were followed.
+    pub records: i64,
+    /// Where the chain ends.
+    pub head: Head,
+    /// Up to which number records were dropped by age.
+    pub trimmed_to: i64,
+    /// What is wrong, if anything is.
+    pub broken: Option<Broken>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    at: i64,
+    by_kind: String,
+    by_id: String,
+    ip: String,
+    user_agent: String,
+    event: String,
+    subject: String,
+    outcome: String,
+    reason: String,
+    details: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct ChainedRow {
+    #[sqlx(flatten)]
+    record: Row,
+    link: Vec<u8>,
+    key_id: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct HeadRow {
+    seq: i64,
+    link: Vec<u8>,
+    trimmed_seq: i64,
+    trimmed_link: Vec<u8>,
+    seal: Vec<u8>,
+    key_id: String,
+}
+
+impl From<Row> for Record {
+    fn from(r: Row) -> Self {
+        Self {
+            seq: r.seq,
+            at: r.at,
+            by: (r.by_kind, r.by_id),
+            ip: r.ip,
+            user_agent: r.user_agent,
+            event: r.event,
+            subject: r.subject,
+            outcome: r.outcome,
+            reason: r.reason,
+            details: r.details,
+        }
+    }
+}
+
+fn head(seq: i64, link: Vec<u8>) -> Result<Head, StoreError> {
+    Ok(Head { seq, link: link.try_into().map_err(|_| corrupt("audit head", "length"))? })
+}
+
+macro_rules! record_columns {
+    () => {
+        "seq, at, by_kind, by_id, ip, user_agent, event, subject, outcome, reason, details"
+    };
+}
+
+macro_rules! select_page {
+    ($range:literal) => {
+        concat!(
+            "SELECT ",
+            record_columns!(),
+            " FROM audit_records WHERE (event = $1 OR $1 = '') AND (outcome = $2 OR $2 = '') \
+             AND (by_id = $3 OR $3 = '') AND (subject = $4 OR $4 = '') AND at >= $5 AND at < $6 AND ",
+            $range
+        )
+    };
+}
+
+impl Tx {
+    async fn audit_head(&mut self) -> Result<HeadRow, StoreError> {
+        query!(
+            self,
+            fetch_one as HeadRow,
+            "SELECT seq, link, trimmed_seq, trimmed_link, seal, key_id FROM audit_head"
+        )
+    }
+
+    /// The head and the place up to which records were dropped, if their seal is good. An empty
+    /// seal is good only where nothing was ever sealed: before the installation has its row.
+    async fn sealed_head(&mut self, keys: &MasterKeys) -> Result<Result<(Head, Head), Broken>, StoreError> {
+        let stored = self.audit_head().await?;
+        let at = head(stored.seq, stored.link)?;
+        let trimmed = head(stored.trimmed_seq, stored.trimmed_link)?;
+        if stored.seal.is_empty() && at == Head::EMPTY && trimmed == Head::EMPTY {
+            let new = self.installation().await?.is_none();
+            return Ok(if new { Ok((at, trimmed)) } else { Err(Broken::Head) });
+        }
+        let Ok(key) = keys.digest_key_by_id(Purpose::AuditChain, &stored.key_id) else {
+            return Ok(Err(Broken::UnknownKey { seq: stored.seq, key: stored.key_id }));
+        };
+        let good = at.seal(&key, &trimmed).as_slice() == stored.seal;
+        Ok(if good { Ok((at, trimmed)) } else { Err(Broken::Head) })
+    }
+
+    /// Seals the head of a new installation's log, so that an unsealed one is never good again.
+    pub(crate) async fn seal_new_audit(&mut self, key: &DigestKey) -> Result<(), StoreError> {
+        self.set_audit_head(key, Head::EMPTY, Head::EMPTY).await
+    }
+
+    async fn set_audit_head(&mut self, key: &DigestKey, at: Head, trimmed: Head) -> Result<(), StoreError> {
+        let sql = "UPDATE audit_head SET seq = $1, link = $2, trimmed_seq = $3, trimmed_link = $4, seal = $5, \
+                   key_id = $6";
+        let seal = at.seal(key, &trimmed).to_vec();
+        query!(self, execute, sql, at.seq, at.link.to_vec(), trimmed.seq, trimmed.link.to_vec(), seal, key.id())
+            .map(drop)
+    }
+
+    /// A page of the log. [`AuditPage::Before`] gives the latest first, [`AuditPage::After`] the
+    /// earliest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_page(
+        &mut self,
+        filter: &AuditFilter,
+        page: AuditPage,
+        limit: u32,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let from = filter.from.map_or(i64::MIN, Timestamp::as_microsecond);
+        let until = filter.until.map_or(i64::MAX, Timestamp::as_microsecond);
+        let (sql, seq) = match page {
+            AuditPage::Before(seq) => (select_page!("seq < $7 ORDER BY seq DESC LIMIT $8"), seq),
+            AuditPage::After(seq) => (select_page!("seq > $7 ORDER BY seq LIMIT $8"), seq),
+        };
+        let rows = query!(
+            self,
+            fetch_all as Row,
+            sql,
+            printable(&filter.event, 300),
+            printable(&filter.outcome, 300),
+            printable(&filter.by, 300),
+            printable(&filter.subject, 300),
+            from,
+            until,
+            seq,
+            i64::from(limit),
+        )?;
+        Ok(rows.into_iter().map(Record::from).collect())
+    }
+
+    /// How many records are older than an instant, up to `limit`, counted from the first on up to
+    /// one that is not (a clock that was stepped leaves older ones behind it).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_records_before(&mut self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let sql = "WITH o AS (SELECT seq, at FROM audit_records ORDER BY seq LIMIT $2) SELECT COUNT(*) FROM o \
+                   WHERE seq < COALESCE((SELECT MIN(seq) FROM o WHERE at >= $1), 9223372036854775807)";
+        let (n,) = query!(self, fetch_one as (i64,), sql, before.as_microsecond(), i64::from(limit))?;
+        Ok(n.cast_unsigned())
+    }
+}
+
+impl Act {
+    /// The head, for who continues from it: on one that was tampered with nothing is built, or its
+    /// next seal would make it good (I6).
+    async fn good_head(&mut self) -> Result<(Head, Head), StoreError> {
+        let keys = Arc::clone(&self.keys);
+        self.sealed_head(&keys).await?.map_err(|broken| corrupt("audit log", broken.to_string()))
+    }
+
+    /// Appends the records of this act to the chain.
+    pub(crate) async fn append_audit(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        let (mut at, trimmed) = self.good_head().await?;
+        let key = self.keys.digest_key(Purpose::AuditChain);
+        for entry in entries {
+            let record = Record::new(at.seq + 1, entry);
+            at = Head { seq: record.seq, link: record.link(&key, &at.link) };
+            self.add_record(record, &at, key.id()).await?;
+        }
+        self.set_audit_head(&key, at, trimmed).await
+    }
+
+    async fn add_record(&mut self, record: Record, at: &Head, key_id: &str) -> Result<(), StoreError> {
+        let sql = "INSERT INTO audit_records (seq, at, by_kind, by_id, ip, user_agent, event, subject, outcome, \
+                   reason, details, link, key_id) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+        query!(
+            self,
+            execute,
+            sql,
+            record.seq,
+            record.at,
+            record.by.0,
+            record.by.1,
+            record.ip,
+            record.user_agent,
+            record.event,
+            record.subject,
+            record.outcome,
+            record.reason,
+            record.details,
+            at.link.to_vec(),
+            key_id,
+        )
+        .map(drop)
+    }
+
+    /// Drops the oldest `count` records and moves the anchor of the chain behind them, so that
+    /// the rest still verifies. The record of this act says so. More than there are is an error.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn trim_audit(&mut self, count: u64) -> Result<(), StoreError> {
+        if count == 0 {
+            return Ok(());
+        }
+        let (at, trimmed) = self.good_head().await?;
+        let anchor = trimmed.seq + count.cast_signed();
+        let sql = "SELECT link FROM audit_records WHERE seq = $1";
+        let (link,) = query!(self, fetch_optional as (Vec<u8>,), sql, anchor)?
+            .ok_or_else(|| corrupt("audit records to be dropped", count))?;
+        let key = self.keys.digest_key(Purpose::AuditChain);
+        self.set_audit_head(&key, at, head(anchor, link)?).await?;
+        query!(self, execute, "DELETE FROM audit_records WHERE seq <= $1", anchor).map(drop)
+    }
+}
+
+impl Store {
+    /// Follows the whole chain (L-3) and says what it found.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the log could not be read; a broken chain is not an error but an
+    /// answer.
+    pub async fn verify_audit(&self) -> Result<ChainState, StoreError> {
+        let mut tx = self.read().await?;
+        loop {
+            let state = self.follow_chain(&mut tx).await?;
+            // Each statement sees what is committed when it runs: what was dropped by age
+            // meanwhile is not missing.
+            if state.broken.is_none() || tx.audit_head().await?.trimmed_seq == state.trimmed_to {
+                return Ok(state);
+            }
+        }
+    }
+
+    async fn follow_chain(&self, tx: &mut Tx) -> Result<ChainState, StoreError> {
+        let (stored, mut at) = match tx.sealed_head(&self.keys).await? {
+            Ok(good) => good,
+            Err(broken) => {
+                let trimmed_to = tx.audit_head().await?.trimmed_seq;
+                return Ok(ChainState { records: 0, head: Head::EMPTY, trimmed_to, broken: Some(broken) });
+            }
+        };
+        let trimmed_to = at.seq;
+        let mut key = self.chain_key.clone();
+        let broken = 'chain: loop {
+            let sql = concat!(
+                "SELECT ",
+                record_columns!(),
+                ", link, key_id FROM audit_records WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT 1000"
+            );
+            let rows = query!(tx, fetch_all as ChainedRow, sql, at.seq, stored.seq)?;
+            if rows.is_empty() {
+                let cut = at.seq != stored.seq;
+                break cut.then_some(Broken::Truncated { last: at.seq, head: stored.seq });
+            }
+            for row in rows {
+                if row.key_id != key.id() {
+                    match self.keys.digest_key_by_id(Purpose::AuditChain, &row.key_id) {
+                        Ok(other) => key = other,
+                        Err(_) => {
+                            break 'chain Some(Broken::UnknownKey { seq: row.record.seq, key: row.key_id });
+                        }
+                    }
+                }
+                match follow(&key, at, &row.record.into(), &row.link) {
+                    Ok(next) => at = next,
+                    Err(wrong) => break 'chain Some(wrong),
+                }
+            }
+        };
+        let mut broken = broken.or_else(|| (at.link != stored.link).then_some(Broken::Altered(at.seq)));
+        if broken.is_none() {
+            let sql = "SELECT r.seq FROM audit_records r, audit_head h \
+                       WHERE r.seq > h.seq OR r.seq <= h.trimmed_seq ORDER BY r.seq LIMIT 1";
+            broken = query!(tx, fetch_optional as (i64,), sql)?.map(|(seq,)| Broken::Stray(seq));
+        }
+        Ok(ChainState { records: at.seq - trimmed_to, head: at, trimmed_to, broken })
+    }
+
+    /// The link of one record, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn audit_link(&self, seq: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut tx = self.read().await?;
+        let row = query!(tx, fetch_optional as (Vec<u8>,), "SELECT link FROM audit_records WHERE seq = $1", seq)?;
+        Ok(row.map(|(link,)| link))
+    }
+}

@@ -1,0 +1,197 @@
+//! Credentials: who holds which, and what a presented Client ID belongs to.
+
+use jiff::Timestamp;
+use portcullis_domain::{
+    accounts::{Standing as OwnerStanding, UserId},
+    audit::printable,
+    credentials::{ClientId, Credential, RevocationReason},
+    secret::KeyedDigest,
+};
+use uuid::Uuid;
+
+use crate::{
+    accounts::StandingRow,
+    error::{StoreError, corrupt},
+    installation::instant,
+    tx::{Tx, query},
+};
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct CredentialRow {
+    credential_id: Uuid,
+    owner_id: Uuid,
+    client_id: String,
+    digest: Vec<u8>,
+    digest_key_id: String,
+    generated_at: i64,
+    expires_at: i64,
+    retired_at: Option<i64>,
+    revoked_at: Option<i64>,
+    revoked_reason: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct PresentedRow {
+    #[sqlx(flatten)]
+    pub(crate) credential: CredentialRow,
+    #[sqlx(flatten)]
+    pub(crate) owner: StandingRow,
+}
+
+/// A credential in its owner's place: active, suspended, or expired and not yet retired.
+pub type HeldCredential = Credential;
+
+/// A credential and the facts of its owner, read together: all that its standing needs.
+#[derive(Debug, Clone)]
+pub struct PresentedClient {
+    /// The credential.
+    pub credential: Credential,
+    /// Its owner's role, status and MFA at the same instant.
+    pub owner: OwnerStanding,
+}
+
+impl TryFrom<CredentialRow> for Credential {
+    type Error = StoreError;
+    fn try_from(r: CredentialRow) -> Result<Self, StoreError> {
+        let revoked = match (r.revoked_at, r.revoked_reason) {
+            (Some(at), Some(reason)) => {
+                let why = RevocationReason::from_code(&reason).ok_or_else(|| corrupt("revocation", &reason))?;
+                Some((instant(at)?, why))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            id: r.credential_id,
+            owner: UserId(r.owner_id),
+            client_id: ClientId::parse(&r.client_id).ok_or_else(|| corrupt("client id", &r.client_id))?,
+            digest: KeyedDigest {
+                key_id: r.digest_key_id,
+                bytes: r.digest.try_into().map_err(|_| corrupt("digest", "length"))?,
+            },
+            generated_at: instant(r.generated_at)?,
+            expires_at: instant(r.expires_at)?,
+            retired_at: r.retired_at.map(instant).transpose()?,
+            revoked,
+        })
+    }
+}
+
+impl TryFrom<PresentedRow> for PresentedClient {
+    type Error = StoreError;
+    fn try_from(r: PresentedRow) -> Result<Self, StoreError> {
+        Ok(Self { credential: r.credential.try_into()?, owner: r.owner.try_into()? })
+    }
+}
+
+/// The columns of a [`CredentialRow`], of the table alias `c`.
+macro_rules! credential_columns {
+    () => {
+        "c.id AS credential_id, c.owner_id, c.client_id, c.digest, c.digest_key_id, c.generated_at, \
+         c.expires_at, c.retired_at, c.revoked_at, c.revoked_reason"
+    };
+}
+
+/// The columns of a [`PresentedRow`]; the tables are `c` and its owner `u`.
+macro_rules! presented_columns {
+    () => {
+        concat!(
+            $crate::credentials::credential_columns!(),
+            ", u.role, u.role_since, u.status, u.status_since, u.mfa_since, \
+             u.password_hash IS NOT NULL AS has_password"
+        )
+    };
+}
+pub(crate) use {credential_columns, presented_columns};
+
+impl Tx {
+    /// The credential in a user's place (C-1): the one that is neither revoked nor retired.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn held_credential(&mut self, owner: UserId) -> Result<Option<HeldCredential>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            credential_columns!(),
+            " FROM credentials c WHERE c.owner_id = $1 AND c.revoked_at IS NULL AND c.retired_at IS NULL"
+        );
+        query!(self, fetch_optional as CredentialRow, sql, owner.0)?.map(Credential::try_from).transpose()
+    }
+
+    /// The credentials with these Client IDs, each with its owner's facts; unknown ones are
+    /// absent. One statement, so all of them are of one instant. At most a few hundred at once.
+    ///
+    /// For an unknown Client ID the row of nobody is read instead, joined, decoded and dropped, so
+    /// that it takes as long as a known one (protocol 9).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn presented_clients(&mut self, client_ids: &[&str]) -> Result<Vec<PresentedClient>, StoreError> {
+        if client_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked: Vec<String> = (1..=client_ids.len()).map(|at| format!("(${at})")).collect();
+        let sql = format!(
+            concat!(
+                "WITH asked (client_id) AS (VALUES {}) SELECT ",
+                presented_columns!(),
+                " FROM asked a JOIN credentials c ON c.client_id = COALESCE((SELECT k.client_id FROM credentials k \
+                 WHERE k.client_id = a.client_id), 'pcc_00000000000000000000') JOIN users u ON u.id = c.owner_id"
+            ),
+            asked.join(", ")
+        );
+        // A stranger's text must not make the statement fail for the others in it.
+        let client_ids = client_ids.iter().map(|id| printable(id, 32));
+        let found = query!(self, fetch_all as PresentedRow, sql, each client_ids)?;
+        let mut found = found.into_iter().map(PresentedClient::try_from).collect::<Result<Vec<_>, _>>()?;
+        found.retain(|client| !client.credential.id.is_nil());
+        Ok(found)
+    }
+
+    /// Adds a credential.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the owner has one already (C-1).
+    pub async fn add_credential(&mut self, credential: &Credential) -> Result<(), StoreError> {
+        let sql = "INSERT INTO credentials (id, owner_id, client_id, digest, digest_key_id, generated_at, expires_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        query!(
+            self,
+            execute,
+            sql,
+            credential.id,
+            credential.owner.0,
+            credential.client_id.as_str(),
+            credential.digest.bytes.to_vec(),
+            credential.digest.key_id.as_str(),
+            credential.generated_at.as_microsecond(),
+            credential.expires_at.as_microsecond(),
+        )
+        .map(drop)
+    }
+
+    /// Takes an expired credential out of its owner's place (C-6).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn retire_credential(&mut self, id: Uuid, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE credentials SET retired_at = $1 WHERE id = $2 AND retired_at IS NULL";
+        query!(self, execute, sql, now.as_microsecond(), id).map(drop)
+    }
+
+    /// Revokes a credential. `false` when it was revoked already: the first revocation stands
+    /// (C-7).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn revoke_credential(
+        &mut self,
+        id: Uuid,
+        reason: RevocationReason,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.hold_tokens().await?;
+        let sql =
+            "UPDATE credentials SET revoked_at = $1, revoked_reason = $2 WHERE id = $3 AND revoked_at IS NULL";
+        Ok(query!(self, execute, sql, now.as_microsecond(), reason.code(), id)? == 1)
+    }
+}

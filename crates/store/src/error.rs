@@ -1,0 +1,100 @@
+//! What can go wrong with a database, sorted by what the caller can do about it.
+
+/// Why a statement or a commit failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not do it: not reachable, too busy, disk full. Nothing was changed; the
+    /// request may be repeated.
+    #[error("the database is not available: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The connection was lost during COMMIT: it may or may not have happened.
+    #[error("the database did not answer the commit, so its outcome is unknown: {0}")]
+    Unknown(#[source] sqlx::Error),
+    /// A constraint refused it: somebody else was first. Nothing was changed.
+    #[error("a constraint of the database refused the change: {0}")]
+    Conflict(#[source] sqlx::Error),
+    /// What was read makes no sense, so nothing is decided on it.
+    #[error("the database holds a value that cannot be: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// The database did not answer in time.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        Self::Unavailable(sqlx::Error::PoolTimedOut)
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(e) if e.is_unique_violation() || e.is_check_violation() => Self::Conflict(error),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
+                Self::Corrupt(error.to_string())
+            }
+            _ => Self::Unavailable(error),
+        }
+    }
+}
+
+/// A stored word or number that no version of this program writes.
+pub(crate) fn corrupt(what: &str, value: impl std::fmt::Debug) -> StoreError {
+    StoreError::Corrupt(format!("{what}: {value:?}"))
+}
+
+/// Why a database could not be opened. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Not a URL of a database this program knows.
+    #[error("the database URL must begin with postgres:// or postgresql://")]
+    Url,
+    /// There is nothing to look at.
+    #[error("there is no Portcullis database at {0}")]
+    Absent(String),
+    /// The file is there but holds nothing.
+    #[error(
+        "{0} is empty. A database was lost or truncated here: restore it from a backup, \
+         or remove the empty file to begin with a new database"
+    )]
+    Empty(std::path::PathBuf),
+    /// The file is gone, but not its write-ahead log.
+    #[error(
+        "{0} is gone, but its log {0}-wal is still there: a database was lost here. Restore it from a backup, \
+         or remove the log to begin with a new database"
+    )]
+    Lost(std::path::PathBuf),
+    /// The file is a database of something else, or damaged.
+    #[error("{0} is not a Portcullis database (or is damaged): {1}. It was left as it is")]
+    Foreign(std::path::PathBuf, String),
+    /// The schema was written by a later version.
+    #[error(
+        "the database is at schema version {0}, which is newer than this program knows ({1}). \
+         Run the newer program; nothing was changed"
+    )]
+    Newer(i64, i64),
+    /// A migration could not be run.
+    #[error("the schema could not be brought up to date: {0}")]
+    Migration(String),
+    /// The database was made under another master key.
+    #[error(
+        "this database was made with master key {0}, which is not among the keys given ({1}). \
+         Give the right key file or PORTCULLIS_MASTER_KEY; nothing was changed"
+    )]
+    WrongMasterKey(String, String),
+    /// The linked SQLite is one that can corrupt.
+    #[error("SQLite {0} is linked, but 3.51.3 or newer is needed (older ones can corrupt in a WAL reset race)")]
+    OldSqlite(String),
+    /// The data directory.
+    #[error("{0}: {1}")]
+    Io(std::path::PathBuf, #[source] std::io::Error),
+    /// Anything else the database said.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for OpenError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}

@@ -1,0 +1,34 @@
+//! The storage of Portcullis: one set of SQL statements that runs on SQLite and on PostgreSQL.
+//!
+//! [`Store`] hands out three kinds of transaction: [`Store::read`] to look, [`Store::write`] for
+//! the product's own book-keeping (issued tokens, sessions seen, old rows dropped), and
+//! [`Store::act`] for everything the audit log must show. An [`Act`] can only be committed
+//! together with its audit records (L-1), and acts happen one after the other on either
+//! database, which is also what makes "check, then write" in them safe.
+//!
+//! Each noun has its own file with its statements; `tests/contract` runs every one of them on
+//! both databases.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod accounts;
+mod audit;
+mod credentials;
+mod error;
+mod installation;
+mod keys;
+mod open;
+mod seal;
+mod sessions;
+mod tokens;
+mod tx;
+
+pub use audit::{AuditFilter, AuditPage, AuditRow, ChainState};
+pub use credentials::{HeldCredential, PresentedClient};
+pub use error::{OpenError, StoreError};
+pub use installation::Installation;
+pub use open::{Database, OpenOptions};
+pub use seal::{KEY_BYTES, MasterKeyError, MasterKeys, Purpose, Sealed};
+pub use sessions::FailureCount;
+pub use tokens::{COUNTED, NewToken, TokenOnRecord, TokenUse};
+pub use tx::{Act, Store, Tx};

@@ -1,0 +1,293 @@
+//! Opening a database: the connection settings that keep it safe, and the migrations.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, PgPool, SqlitePool,
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{
+    error::OpenError,
+    seal::{MasterKeys, Purpose},
+    tx::{Pools, Store},
+};
+use tokio::sync::Semaphore;
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// The `application_id` in the header of an SQLite file of ours, as the first migration sets it.
+const APPLICATION_ID: i32 = 1_346_587_731;
+/// The oldest SQLite without the WAL reset race: 3.51.3.
+const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
+
+/// Which database.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// A file, made if it is not there.
+    Sqlite(PathBuf),
+    /// A PostgreSQL server, by URL.
+    Postgres(String),
+}
+
+/// How to use it.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Connections to PostgreSQL, or readers of SQLite.
+    pub connections: u32,
+    /// How long a request waits for a connection, a lock or a statement before it is told that the
+    /// database is not available.
+    pub patience: Duration,
+    /// Only open what is there: neither make a database nor change its schema.
+    pub only_look: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { connections: 8, patience: Duration::from_secs(5), only_look: false }
+    }
+}
+
+impl Store {
+    /// Opens a database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose text says what to do. Nothing is changed then.
+    pub async fn open(
+        database: &Database,
+        keys: Arc<MasterKeys>,
+        options: &OpenOptions,
+    ) -> Result<Self, OpenError> {
+        let pools = match database {
+            Database::Sqlite(file) => open_sqlite(file, &keys, options).await?,
+            Database::Postgres(url) => open_postgres(url, &keys, options).await?,
+        };
+        let chain_key = keys.digest_key(Purpose::AuditChain);
+        let (acts, patience) = (Arc::new(Semaphore::new(1)), options.patience);
+        Ok(Self { pools, keys, chain_key, acts, patience })
+    }
+
+    /// Makes the installation's row, or sees that it was made under a key of this ring: of several
+    /// nodes that start at once on an empty database, each with a key of its own, one wins and the
+    /// others are told.
+    ///
+    /// # Errors
+    /// [`OpenError::WrongMasterKey`].
+    pub async fn claim(&self, name: [u8; 16], now: jiff::Timestamp) -> Result<(), OpenError> {
+        let mut tx = self.write().await?;
+        if tx.name_installation(name, self.keys.current_id(), now).await? {
+            tx.seal_new_audit(&self.chain_key).await?;
+        }
+        let installation = tx.installation().await?;
+        tx.commit().await?;
+        check_key(&self.keys, installation.map(|i| i.master_key_id))
+    }
+}
+
+fn check_key(keys: &MasterKeys, made_with: Option<String>) -> Result<(), OpenError> {
+    match made_with {
+        Some(id) if !keys.has(&id) => Err(OpenError::WrongMasterKey(id, keys.ids())),
+        _ => Ok(()),
+    }
+}
+
+/// The key that a database was made with, asked before anything in it is changed. A database
+/// without that table has not been used.
+const MADE_WITH: &str = "SELECT master_key_id FROM installation";
+
+fn made_with(answer: Result<Option<String>, sqlx::Error>) -> Result<Option<String>, OpenError> {
+    match answer {
+        // PostgreSQL's code for it, and SQLite's words.
+        Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42P01") => Ok(None),
+        Err(sqlx::Error::Database(e)) if e.message().starts_with("no such table") => Ok(None),
+        other => Ok(other?),
+    }
+}
+
+fn sqlite_options(file: &Path, options: &OpenOptions) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(options.patience)
+        .statement_cache_capacity(256)
+        .disable_statement_logging()
+}
+
+/// Where SQLite keeps what is not yet in the file itself.
+fn log_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// The folder of a file; a bare name is in the working directory.
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> Result<Pools, OpenError> {
+    assert_sqlite_version().await?;
+    if options.only_look && !file.exists() {
+        return Err(OpenError::Absent(file.display().to_string()));
+    }
+    let lock_file = folder(file).join("portcullis.lock");
+    let io = |e| OpenError::Io(lock_file.clone(), e);
+    // Held while the schema changes, so that a server and a command that start together do not
+    // both make the tables. The lock goes with the file handle.
+    let mut private = std::fs::File::options();
+    private.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut private, 0o600);
+    let lock = private.open(&lock_file).map_err(io)?;
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
+        .await
+        .map_err(|e| OpenError::Migration(e.to_string()))?
+        .map_err(io)?;
+    if file.exists() {
+        check_sqlite_file(file, options).await?;
+    } else if log_of(file).exists() {
+        return Err(OpenError::Lost(file.to_owned()));
+    } else {
+        make_sqlite_file(file, options).await?;
+    }
+    let connect = sqlite_options(file, options);
+    let pool =
+        |max| SqlitePoolOptions::new().max_connections(max).min_connections(1).acquire_timeout(options.patience);
+    let writer = pool(1).connect_with(connect.clone()).await?;
+    check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&writer).await)?)?;
+    if !options.only_look {
+        migrate(SQLITE.run(&writer).await, &SQLITE)?;
+    }
+    drop(lock);
+    let readers = pool(options.connections).connect_with(connect.pragma("query_only", "ON")).await?;
+    Ok(Pools::Sqlite { writer, readers })
+}
+
+/// Refuses a file that is not ours. An empty one is refused too: making a database over it would
+/// hide that one was lost.
+async fn check_sqlite_file(file: &Path, options: &OpenOptions) -> Result<(), OpenError> {
+    let length = file.metadata().map_err(|e| OpenError::Io(file.to_owned(), e))?.len();
+    if length == 0 {
+        return Err(OpenError::Empty(file.to_owned()));
+    }
+    let foreign = |why: String| OpenError::Foreign(file.to_owned(), why);
+    // Looked at without SQLite, which would work off the log of a file that is not ours.
+    let mut header = [0; 72];
+    std::fs::File::open(file).and_then(|mut f| f.read_exact(&mut header)).map_err(|e| match e.kind() {
+        std::io::ErrorKind::UnexpectedEof => foreign("it is too short".to_owned()),
+        _ => OpenError::Io(file.to_owned(), e),
+    })?;
+    let (text, id) = (&header[..16], &header[68..]);
+    if text != b"SQLite format 3\0" || id != APPLICATION_ID.to_be_bytes() {
+        return Err(foreign("its header is another one".to_owned()));
+    }
+    // This finds out whether it is whole. The journal mode is left alone until then.
+    let plain =
+        SqliteConnectOptions::new().filename(file).busy_timeout(options.patience).disable_statement_logging();
+    let look = async {
+        let mut connection = plain.connect().await?;
+        let read = sqlx::query("SELECT COUNT(*) FROM sqlite_schema").execute(&mut connection).await;
+        // In order, also after an error: no empty log is left behind.
+        sqlx::Connection::close(connection).await?;
+        read.map(drop)
+    };
+    look.await.map_err(|e: sqlx::Error| foreign(e.to_string()))
+}
+
+/// Makes a new database beside its place and moves it there whole, so that a crash half-way
+/// leaves nothing that looks like a database.
+async fn make_sqlite_file(file: &Path, options: &OpenOptions) -> Result<(), OpenError> {
+    let fresh = file.with_extension("new");
+    let io = |e| OpenError::Io(fresh.clone(), e);
+    match std::fs::remove_file(&fresh) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+        _ => {}
+    }
+    private_file(&fresh).map_err(io)?;
+    let connect = sqlite_options(&fresh, options).journal_mode(SqliteJournalMode::Delete);
+    let pool = SqlitePool::connect_with(connect).await?;
+    migrate(SQLITE.run(&pool).await, &SQLITE)?;
+    pool.close().await;
+    std::fs::rename(&fresh, file).map_err(io)?;
+    std::fs::File::open(folder(file)).and_then(|dir| dir.sync_all()).map_err(io)
+}
+
+/// An empty file that only its owner can read; SQLite gives its journals the same mode.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::File::options();
+    options.create_new(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+async fn assert_sqlite_version() -> Result<(), OpenError> {
+    let mut memory = SqliteConnectOptions::new().in_memory(true).connect().await?;
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&mut memory).await?;
+    let parts: Vec<u32> = version.split('.').filter_map(|p| p.parse().ok()).collect();
+    if parts.as_slice() < OLDEST_SQLITE.as_slice() { Err(OpenError::OldSqlite(version)) } else { Ok(()) }
+}
+
+async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> Result<Pools, OpenError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(OpenError::Url);
+    }
+    let patience = options.patience.as_millis().to_string();
+    let connect: PgConnectOptions = url.parse().map_err(|_| OpenError::Url)?;
+    let connect = connect.application_name("portcullis").statement_cache_capacity(256).disable_statement_logging();
+    // A migration may take longer than a request may wait, and so may the nodes that wait for it.
+    let migrating = PgPoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
+    let made = made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&migrating).await)?;
+    if options.only_look && made.is_none() {
+        return Err(OpenError::Absent("this URL".to_owned()));
+    }
+    check_key(keys, made)?;
+    let migrated = if options.only_look { Ok(()) } else { POSTGRES.run(&migrating).await };
+    migrating.close().await;
+    migrate(migrated, &POSTGRES)?;
+    let pool: PgPool = PgPoolOptions::new()
+        .max_connections(options.connections)
+        .acquire_timeout(options.patience)
+        .connect_with(connect.options([
+            ("lock_timeout", patience.as_str()),
+            ("statement_timeout", patience.as_str()),
+            // What the locks are for holds only if a statement sees what was committed before it.
+            ("default_transaction_isolation", "read committed"),
+            // A node that stops half-way must not keep the lock of the acts.
+            ("idle_in_transaction_session_timeout", patience.as_str()),
+        ]))
+        .await?;
+    Ok(Pools::Postgres(pool))
+}
+
+fn migrate(outcome: Result<(), MigrateError>, ours: &Migrator) -> Result<(), OpenError> {
+    let newest = ours.iter().map(|m| m.version).max().unwrap_or(0);
+    outcome.map_err(|error| match error {
+        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
+            OpenError::Newer(version, newest)
+        }
+        other => OpenError::Migration(other.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_file_name_is_in_the_working_directory() {
+        assert_eq!(folder(Path::new("portcullis.db")), Path::new("."));
+        assert_eq!(folder(Path::new("data/portcullis.db")), Path::new("data"));
+        assert_eq!(log_of(Path::new("data/portcullis.db")), Path::new("data/portcullis.db-wal"));
+    }
+}

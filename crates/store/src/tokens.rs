@@ -1,0 +1,222 @@
+//! Issued tokens: each is on record before it leaves the server (L-4). The token itself is never
+//! stored, only its id and terms.
+
+use jiff::Timestamp;
+use portcullis_domain::tokens::IssuedToken;
+use uuid::Uuid;
+
+use crate::{
+    credentials::{PresentedClient, PresentedRow, presented_columns},
+    error::StoreError,
+    installation::instant,
+    tx::{Conn, Tx, query},
+};
+
+/// A token to be put on record.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// The id: a UUID version 7, so that records of one time stand together.
+    pub jti: Uuid,
+    /// The credential it is issued to.
+    pub credential: Uuid,
+    /// When (UTC).
+    pub issued_at: Timestamp,
+    /// Until when (UTC).
+    pub expires_at: Timestamp,
+    /// To which address.
+    pub ip: String,
+    /// To which program, as it names itself.
+    pub user_agent: String,
+}
+
+/// A token on record with its credential and owner, read together: all that tells whether it is
+/// active.
+#[derive(Debug, Clone)]
+pub struct TokenOnRecord {
+    /// The token.
+    pub token: IssuedToken,
+    /// The credential and its owner.
+    pub client: PresentedClient,
+}
+
+/// How many tokens of a credential are looked at to count the open ones: a busy credential has
+/// millions, and nobody waits for them to be counted.
+pub const COUNTED: u32 = 10_000;
+
+/// How a credential's tokens stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenUse {
+    /// The last token issued.
+    pub last: Option<IssuedToken>,
+    /// How many of the latest [`COUNTED`] on record have neither ended nor been revoked. Whether
+    /// they are active is also a matter of the credential's standing.
+    pub open: u64,
+    /// Whether there may be more, beyond the latest [`COUNTED`].
+    pub more: bool,
+    /// When the last of those ends.
+    pub open_until: Option<Timestamp>,
+}
+
+#[derive(sqlx::FromRow)]
+struct TokenRow {
+    jti: Uuid,
+    token_credential: Uuid,
+    token_issued_at: i64,
+    token_expires_at: i64,
+    token_revoked_at: Option<i64>,
+    token_ip: String,
+    token_user_agent: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct OnRecordRow {
+    #[sqlx(flatten)]
+    token: TokenRow,
+    #[sqlx(flatten)]
+    client: PresentedRow,
+}
+
+impl TryFrom<TokenRow> for IssuedToken {
+    type Error = StoreError;
+    fn try_from(r: TokenRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            jti: r.jti,
+            credential: r.token_credential,
+            issued_at: instant(r.token_issued_at)?,
+            expires_at: instant(r.token_expires_at)?,
+            revoked_at: r.token_revoked_at.map(instant).transpose()?,
+            ip: r.token_ip,
+            user_agent: r.token_user_agent,
+        })
+    }
+}
+
+macro_rules! token_columns {
+    () => {
+        "t.jti, t.credential_id AS token_credential, t.issued_at AS token_issued_at, \
+         t.expires_at AS token_expires_at, t.revoked_at AS token_revoked_at, t.ip AS token_ip, \
+         t.user_agent AS token_user_agent"
+    };
+}
+
+impl Tx {
+    /// Puts tokens on record, all in one statement (L-4).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn record_tokens(&mut self, tokens: &[NewToken]) -> Result<(), StoreError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let head = "INSERT INTO issued_tokens (jti, credential_id, issued_at, expires_at, ip, user_agent) ";
+        macro_rules! insert {
+            ($connection:expr) => {
+                sqlx::QueryBuilder::new(head)
+                    .push_values(tokens, |mut row, t| {
+                        row.push_bind(t.jti)
+                            .push_bind(t.credential)
+                            .push_bind(t.issued_at.as_microsecond())
+                            .push_bind(t.expires_at.as_microsecond())
+                            .push_bind(t.ip.as_str())
+                            .push_bind(t.user_agent.as_str());
+                    })
+                    .build()
+                    .execute($connection)
+                    .await
+                    .map(drop)
+            };
+        }
+        match self.conn() {
+            Conn::Sqlite(connection) => insert!(connection),
+            Conn::Postgres(connection) => insert!(connection),
+        }
+        .map_err(StoreError::from)
+    }
+
+    /// A token on record, with its credential and owner, in one statement.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_on_record(&mut self, jti: Uuid) -> Result<Option<TokenOnRecord>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            token_columns!(),
+            ", ",
+            presented_columns!(),
+            " FROM issued_tokens t JOIN credentials c ON c.id = t.credential_id JOIN users u ON u.id = c.owner_id \
+             WHERE t.jti = $1"
+        );
+        let row = query!(self, fetch_optional as OnRecordRow, sql, jti)?;
+        row.map(|r| Ok(TokenOnRecord { token: r.token.try_into()?, client: r.client.try_into()? })).transpose()
+    }
+
+    /// Revokes one token of a credential (RFC 7009). `false` when it was revoked already or is
+    /// not that credential's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn revoke_token(&mut self, jti: Uuid, credential: Uuid, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE issued_tokens SET revoked_at = $1 \
+                   WHERE jti = $2 AND credential_id = $3 AND revoked_at IS NULL";
+        Ok(query!(self, execute, sql, now.as_microsecond(), jti, credential)? == 1)
+    }
+
+    /// How the tokens of a credential stand (C-13).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token_use(&mut self, credential: Uuid, now: Timestamp) -> Result<TokenUse, StoreError> {
+        let last = self.recent_tokens(credential, None, 1).await?.pop();
+        let sql = "SELECT COUNT(*), COUNT(CASE WHEN o.revoked_at IS NULL AND o.expires_at > $2 THEN 1 END), \
+                   MAX(CASE WHEN o.revoked_at IS NULL AND o.expires_at > $2 THEN o.expires_at END) \
+                   FROM (SELECT revoked_at, expires_at FROM issued_tokens WHERE credential_id = $1 \
+                   ORDER BY issued_at DESC LIMIT $3) o";
+        let limit = i64::from(COUNTED);
+        let (all, open, until) =
+            query!(self, fetch_one as (i64, i64, Option<i64>), sql, credential, now.as_microsecond(), limit)?;
+        let more = all == limit && open > 0;
+        Ok(TokenUse { last, open: open.cast_unsigned(), more, open_until: until.map(instant).transpose()? })
+    }
+
+    /// The tokens of a credential, the latest first, before the given one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recent_tokens(
+        &mut self,
+        credential: Uuid,
+        before: Option<(Timestamp, Uuid)>,
+        limit: u32,
+    ) -> Result<Vec<IssuedToken>, StoreError> {
+        let (at, jti) = before.map_or((i64::MAX, Uuid::max()), |(at, jti)| (at.as_microsecond(), jti));
+        let sql = concat!(
+            "SELECT ",
+            token_columns!(),
+            " FROM issued_tokens t WHERE t.credential_id = $1 \
+             AND (t.issued_at < $2 OR (t.issued_at = $2 AND t.jti < $3)) \
+             ORDER BY t.issued_at DESC, t.jti DESC LIMIT $4"
+        );
+        query!(self, fetch_all as TokenRow, sql, credential, at, jti, i64::from(limit))?
+            .into_iter()
+            .map(IssuedToken::try_from)
+            .collect()
+    }
+
+    /// Drops at most `limit` records of tokens that ended before an instant, but never the last
+    /// one of a credential: it is when the credential was last used (C-13). `oldest_kept` is a
+    /// UUID version 7 of the same instant, by which old records are found without a scan.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn drop_ended_tokens(
+        &mut self,
+        ended_before: Timestamp,
+        oldest_kept: Uuid,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM issued_tokens WHERE jti IN (SELECT o.jti FROM issued_tokens o \
+                   WHERE o.jti < $1 AND o.expires_at < $2 AND EXISTS (SELECT 1 FROM issued_tokens n \
+                   WHERE n.credential_id = o.credential_id AND n.issued_at > o.issued_at) ORDER BY o.jti LIMIT $3)";
+        query!(self, execute, sql, oldest_kept, ended_before.as_microsecond(), i64::from(limit))
+    }
+}

@@ -1,0 +1,14 @@
+//! The contract of the store: every statement, on SQLite and on PostgreSQL, with the same tests.
+//!
+//! PostgreSQL comes from `PORTCULLIS_TEST_POSTGRES` (a URL whose user may create databases),
+//! which `dev/test` sets. Each test gets a database of its own.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod accounts;
+mod audit;
+mod credentials;
+mod open;
+mod sessions;
+mod support;
+mod tokens;
