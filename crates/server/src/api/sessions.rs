@@ -1,0 +1,69 @@
+//! `/api/v1/session`: signing in and out from a program such as `portcullis credential`, with the
+//! same rules as in the browser.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use portcullis_domain::audit::Origin;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    api::{accounts::UserView, json::Body, problem::Problem},
+    app::{App, Caller},
+    console::cookie,
+};
+
+/// E-mail and password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// The e-mail address.
+    email: String,
+    /// The password.
+    #[schema(format = Password)]
+    password: String,
+}
+
+/// Who signed in. The session itself is the cookie.
+#[derive(Serialize, ToSchema)]
+pub struct SignedIn {
+    /// The user.
+    user: UserView,
+}
+
+/// Signs in with the password; the session comes as a cookie.
+///
+/// # Errors
+/// 401 for a wrong e-mail or password, 429 after too many.
+#[utoipa::path(post, path = "/api/v1/session", tag = "Sessions", operation_id = "sign_in", request_body = SignIn,
+    responses((status = 201, body = SignedIn), (status = 401, body = Problem), (status = 403, body = Problem),
+        (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
+pub async fn sign_in(
+    State(app): State<Arc<App>>,
+    Extension(origin): Extension<Origin>,
+    Body(typed): Body<SignIn>,
+) -> Result<Response, Problem> {
+    let new = app.sign_in(&typed.email, typed.password.into(), origin).await?;
+    let body = Json(SignedIn { user: new.user.into() });
+    Ok((StatusCode::CREATED, [cookie::set(&new.cookie)], body).into_response())
+}
+
+/// Ends the session.
+///
+/// # Errors
+/// 401 when there is none.
+#[utoipa::path(post, path = "/api/v1/session/end", tag = "Sessions", operation_id = "sign_out",
+    responses((status = 204), (status = 401, body = Problem)), security(("session" = [])))]
+pub async fn sign_out(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
+    app.sign_out(&caller).await?;
+    Ok((StatusCode::NO_CONTENT, [cookie::clear()]).into_response())
+}

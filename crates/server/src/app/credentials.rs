@@ -1,0 +1,194 @@
+//! Generating, looking at and revoking the caller's credential (C-1 to C-13).
+
+use jiff::Timestamp;
+use portcullis_domain::{
+    accounts::UserId,
+    audit::{Entry, Event},
+    credentials::{self, ClientId, Credential, GenerateRefused, RevocationReason, RevokeRefused, Standing},
+    secret::ClientSecret,
+    tokens::IssuedToken,
+};
+use portcullis_store::{Act, Purpose, TokenUse};
+use uuid::Uuid;
+
+use crate::{
+    app::{App, Caller, Via},
+    error::Failure,
+};
+
+/// A credential at the only moment its secret exists outside its owner's hands (C-5).
+#[derive(Debug)]
+pub struct Generated {
+    /// The credential.
+    pub credential: Credential,
+    /// Shown once.
+    pub secret: ClientSecret,
+}
+
+/// What the **Credentials** tab shows.
+#[derive(Debug)]
+pub struct Tab {
+    /// The credential in the owner's place, its standing, and how its tokens stand.
+    pub held: Option<Held>,
+    /// Whether generating would be allowed now, and if not, why.
+    pub may_generate: Result<(), GenerateRefused>,
+    /// When all this was read.
+    pub now: Timestamp,
+}
+
+/// The credential in a place.
+#[derive(Debug)]
+pub struct Held {
+    /// The credential.
+    pub credential: Credential,
+    /// Where it stands.
+    pub standing: Standing,
+    /// How its tokens stand.
+    pub tokens: TokenUse,
+}
+
+impl Held {
+    /// How many tokens are valid now: none unless the credential is active (C-11).
+    #[must_use]
+    pub fn valid_tokens(&self) -> u64 {
+        if self.standing == Standing::Active { self.tokens.open } else { 0 }
+    }
+}
+
+/// The caller as the store has them inside an act: the session may have ended, the role may have
+/// changed, since the request came in.
+async fn present(app: &App, act: &mut Act, caller: &Caller) -> Result<Caller, Failure> {
+    let user = act.user(caller.user.id).await?.ok_or(Failure::NotSignedIn)?;
+    let mut fresh = Caller { user, ..caller.clone() };
+    if let Via::Session { digest, session } = &mut fresh.via {
+        let live = act.session(digest).await?.filter(|s| s.is_live(&app.config.sessions, app.clock.now()));
+        *session = live.ok_or(Failure::NotSignedIn)?;
+        fresh.actor = session.actor();
+    }
+    Ok(fresh)
+}
+
+impl App {
+    /// What the tab shows to its owner.
+    ///
+    /// # Errors
+    /// [`Failure::NotSuperAdmin`] (C-3).
+    pub async fn credential_tab(&self, caller: &Caller) -> Result<Tab, Failure> {
+        caller.super_admin()?;
+        let mut tx = self.store.read().await?;
+        let held = tx.held_credential(caller.user.id).await?;
+        let now = self.clock.now();
+        let may_generate =
+            credentials::generate(&caller.actor, &caller.user.standing, held.as_ref(), now).map(drop);
+        let held = match held {
+            Some(credential) => Some(Held {
+                standing: credential.standing(&caller.user.standing, now),
+                tokens: tx.token_use(credential.id, now).await?,
+                credential,
+            }),
+            None => None,
+        };
+        Ok(Tab { held, may_generate, now })
+    }
+
+    /// Generates a credential for the caller.
+    ///
+    /// # Errors
+    /// [`Failure::Generate`] with the rule that refuses; the attempt is on record then.
+    pub async fn generate_credential(&self, caller: &Caller) -> Result<Generated, Failure> {
+        let mut act = self.store.act().await?;
+        let caller = present(self, &mut act, caller).await?;
+        let owner = caller.user.id;
+        let held = act.held_credential(owner).await?;
+        let now = self.clock.now();
+        let entry = |event, subject: &str| Entry::done(now, caller.by(), &caller.origin, event, subject);
+        let allowed = match credentials::generate(&caller.actor, &caller.user.standing, held.as_ref(), now) {
+            Ok(allowed) => allowed,
+            Err(why) => {
+                let refused = entry(Event::CredentialGenerated, &owner.to_string()).refused(why.code());
+                act.commit(&[refused]).await?;
+                return Err(why.into());
+            }
+        };
+        let mut entries = Vec::new();
+        if let (Some(id), Some(held)) = (allowed.retire, &held) {
+            act.retire_credential(id, now).await?;
+            entries.push(entry(Event::CredentialRetired, held.client_id.as_str()));
+        }
+        let secret = ClientSecret::new(self.clock.random());
+        let credential = Credential {
+            id: self.clock.id(),
+            owner,
+            client_id: ClientId::new(self.clock.random()),
+            digest: self.store.digest_key(Purpose::ClientSecret).digest(secret.expose().as_bytes()),
+            generated_at: now,
+            expires_at: allowed.expires_at,
+            retired_at: None,
+            revoked: None,
+        };
+        act.add_credential(&credential).await?;
+        let expires = credential.expires_at.to_string();
+        entries.push(entry(Event::CredentialGenerated, credential.client_id.as_str()).with("expires", expires));
+        act.commit(&entries).await?;
+        Ok(Generated { credential, secret })
+    }
+
+    /// Revokes the credential in `owner`'s place. `expected` is the Client ID that the caller saw:
+    /// if another is there by now, nothing is done.
+    ///
+    /// # Errors
+    /// [`Failure::Revoke`] with the rule that refuses; the attempt is on record then (C-8).
+    pub async fn revoke_credential(
+        &self,
+        caller: &Caller,
+        owner: UserId,
+        expected: Option<&str>,
+    ) -> Result<Credential, Failure> {
+        let mut act = self.store.act().await?;
+        // First of all, so that no token under way gets a later instant than the revocation (C-11).
+        act.hold_tokens().await?;
+        let caller = present(self, &mut act, caller).await?;
+        let mut held = act.held_credential(owner).await?;
+        if let Some(expected) = expected
+            && held.as_ref().is_none_or(|c| c.client_id.as_str() != expected)
+        {
+            // The caller means another one: whose it is decides which rule refuses.
+            held = act.presented_clients(&[expected]).await?.pop().map(|c| c.credential);
+        }
+        let now = self.clock.now();
+        let entry =
+            |subject: &str| Entry::done(now, caller.by(), &caller.origin, Event::CredentialRevoked, subject);
+        let decision = credentials::revoke(&caller.actor, &caller.user.standing, owner, held.as_ref());
+        match (decision, held) {
+            (Ok(()), Some(mut credential)) => {
+                if !act.revoke_credential(credential.id, RevocationReason::ByOwner, now).await? {
+                    return Err(RevokeRefused::NothingToRevoke.into());
+                }
+                act.commit(&[entry(credential.client_id.as_str())]).await?;
+                credential.revoked = Some((now, RevocationReason::ByOwner));
+                Ok(credential)
+            }
+            (decision, held) => {
+                let why = decision.err().unwrap_or(RevokeRefused::NothingToRevoke);
+                let subject = held.map_or_else(|| owner.to_string(), |c| c.client_id.as_str().to_owned());
+                act.commit(&[entry(&subject).refused(why.code())]).await?;
+                Err(why.into())
+            }
+        }
+    }
+
+    /// The latest tokens of the caller's credential, and whether there are older ones.
+    ///
+    /// # Errors
+    /// [`Failure::NotSuperAdmin`], [`Failure::NoCredential`].
+    pub async fn recent_use(
+        &self,
+        caller: &Caller,
+        before: Option<(Timestamp, Uuid)>,
+        limit: u32,
+    ) -> Result<(Held, Vec<IssuedToken>), Failure> {
+        let held = self.credential_tab(caller).await?.held.ok_or(Failure::NoCredential)?;
+        let tokens = self.store.read().await?.recent_tokens(held.credential.id, before, limit).await?;
+        Ok((held, tokens))
+    }
+}

@@ -1,0 +1,168 @@
+//! The use-cases. Each opens one transaction, loads what the rule needs, asks the domain, writes
+//! the outcome with its audit record, and commits. The doors (console, api, oauth) call these and
+//! nothing below them.
+
+pub mod accounts;
+pub mod audit;
+pub mod credentials;
+pub mod housekeeping;
+pub mod keys;
+pub mod passwords;
+pub mod recorder;
+pub mod refusals;
+pub mod sessions;
+pub mod tokens;
+
+use std::sync::Arc;
+
+use portcullis_domain::{
+    accounts::User,
+    audit::{By, Entry, Event, Origin},
+    sessions::{Actor, Session},
+};
+use portcullis_store::{Purpose, Store};
+
+use crate::{
+    app::{keys::Signer, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
+    clock::Clock,
+    config::Config,
+    error::Failure,
+};
+
+/// Everything a use-case needs. One per process.
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// Time, randomness, ids.
+    pub clock: Clock,
+    /// The configuration.
+    pub config: Config,
+    /// Argon2id, a bounded number at a time.
+    pub passwords: Passwords,
+    /// Signs and verifies access tokens.
+    pub signer: Signer,
+    /// How many refusals are recorded one by one.
+    pub refusals: Refusals,
+    /// Writes refusals to the audit log.
+    pub recorder: Recorder,
+    /// Puts tokens on record, many at a time.
+    pub issuer: Issuer,
+}
+
+/// Who is asking, from where: read from the store for this request (C-3).
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The user, as the store has them now.
+    pub user: User,
+    /// Who is acting.
+    pub actor: Actor,
+    /// From where.
+    pub origin: Origin,
+    /// By what right the request came in.
+    pub via: Via,
+}
+
+/// By what right a request came in.
+#[derive(Debug, Clone)]
+pub enum Via {
+    /// A session, by its cookie.
+    Session {
+        /// The digest of the cookie's value.
+        digest: [u8; 32],
+        /// The session.
+        session: Session,
+    },
+    /// An access token.
+    Token {
+        /// The Client ID it was issued to.
+        client_id: String,
+        /// What it may do, space separated.
+        scope: String,
+    },
+}
+
+impl Caller {
+    /// The caller as an audit record names it.
+    #[must_use]
+    pub fn by(&self) -> By {
+        match &self.via {
+            Via::Session { .. } => By::User(self.user.id.to_string()),
+            Via::Token { client_id, .. } => By::Client(client_id.clone()),
+        }
+    }
+
+    /// Refuses callers that are not Super Admins at this moment (C-3).
+    ///
+    /// # Errors
+    /// [`Failure::NotSuperAdmin`].
+    pub fn super_admin(&self) -> Result<(), Failure> {
+        if self.user.standing.is_super_admin() { Ok(()) } else { Err(Failure::NotSuperAdmin) }
+    }
+
+    /// Refuses tokens without a scope (RFC 6750 §3.1). Sessions have every scope.
+    ///
+    /// # Errors
+    /// [`Failure::InsufficientScope`].
+    pub fn scope(&self, needed: &'static str) -> Result<(), Failure> {
+        match &self.via {
+            Via::Token { scope, .. } if !scope.split(' ').any(|s| s == needed) => {
+                Err(Failure::InsufficientScope(needed))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl App {
+    /// Puts the parts together: makes the installation's name and first signing key if there are
+    /// none, and starts the issuer.
+    ///
+    /// # Errors
+    /// When the database or the master keys fail.
+    pub async fn start(store: Store, clock: Clock, config: Config) -> Result<Arc<Self>, Failure> {
+        store.claim(clock.random(), clock.now()).await.map_err(|e| Failure::Internal(e.to_string()))?;
+        let signer = Signer::load(&store, &clock, &config.public_url).await?;
+        let refusals = Refusals::new(clock.clone());
+        let recorder = Recorder::start(store.clone());
+        let lifespan = config.token_lifespan_seconds;
+        let issuer = Issuer::start(store.clone(), clock.clone(), lifespan);
+        Ok(Arc::new(Self {
+            store,
+            clock,
+            config,
+            passwords: Passwords::new(),
+            signer,
+            refusals,
+            recorder,
+            issuer,
+        }))
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.store.read().await?.installation().await?;
+        Ok(())
+    }
+
+    /// Records a refused attempt at something the caller has no right to (L-1).
+    ///
+    /// # Errors
+    /// When the record could not be written.
+    pub async fn record_access_refused(
+        &self,
+        caller: &Caller,
+        what: &str,
+        why: &'static str,
+    ) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let entry = Entry::done(now, caller.by(), &caller.origin, Event::AccessRefused, what).refused(why);
+        self.recorder.record(entry).await
+    }
+
+    pub(crate) fn mac(&self, purpose: Purpose, message: &[u8]) -> [u8; 32] {
+        self.store.digest_key(purpose).mac(message)
+    }
+}

@@ -1,0 +1,119 @@
+//! Argon2id at OWASP's parameters (A-4), a bounded number at a time, so that a flood of sign-ins
+//! costs a known amount of memory and leaves the other core to tokens.
+
+use std::sync::Arc;
+
+use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
+use portcullis_domain::secret::{ExposeSecret, SecretText};
+use tokio::sync::Semaphore;
+
+use crate::error::Failure;
+
+/// How many may wait for their turn; beyond that the answer is "busy".
+const MAX_WAITING: usize = 64;
+
+/// A hash that no password is known for, verified when there is no account, so that the answer
+/// takes the same time (protocol 37). Same parameters as real ones: m=19456 KiB, t=2, p=1.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1ub2JvZHk$\
+                      9bO7bZ7p1WnJ3N8Yb3c8C3cTzV0eR3mI5hQe1Zt1bYk";
+
+/// Hashes and verifies passwords.
+pub struct Passwords {
+    turns: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Passwords {
+    /// One at a time for each two cores, at least one.
+    #[must_use]
+    pub fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { turns: Arc::new(Semaphore::new((cores / 2).max(1))), waiting: Semaphore::new(MAX_WAITING) }
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// [`Failure::Busy`] when too many wait already.
+    pub async fn turn(&self) -> Result<Turn, Failure> {
+        let _place = self.waiting.try_acquire().map_err(|_| Failure::Busy)?;
+        let permit = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Failure::Busy)?;
+        Ok(Turn(permit))
+    }
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The right to one use of Argon2id.
+pub struct Turn(tokio::sync::OwnedSemaphorePermit);
+
+impl Turn {
+    /// Whether a password belongs to a hash. Without a hash it takes as long and says no.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] when the stored hash cannot be read.
+    pub async fn verify(self, password: SecretText, hash: Option<String>) -> Result<bool, Failure> {
+        self.work(move || {
+            let known = hash.is_some();
+            let hash = hash.as_deref().unwrap_or(NOBODY);
+            match Argon2::default().verify_password(password.expose_secret().as_bytes(), hash) {
+                Ok(()) => Ok(known),
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                Err(error) => Err(Failure::Internal(format!("a stored password hash cannot be used: {error}"))),
+            }
+        })
+        .await
+    }
+
+    /// The hash of a new password, in the PHC form.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] when Argon2 refuses.
+    pub async fn hash(self, password: SecretText, salt: [u8; 16]) -> Result<String, Failure> {
+        self.work(move || {
+            let password = password.expose_secret().as_bytes();
+            let hash: Result<PasswordHash, _> = Argon2::default().hash_password_with_salt(password, &salt);
+            hash.map(|h| h.to_string()).map_err(|e| Failure::Internal(format!("Argon2: {e}")))
+        })
+        .await
+    }
+
+    async fn work<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        // The permit goes along: the turn ends when the work does, even if nobody waits for it.
+        let done = tokio::task::spawn_blocking(move || (work(), self.0)).await;
+        // What it panicked with may be the password.
+        done.map_err(|_| Failure::Internal("the password worker panicked".to_owned()))?.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_verifies_against_its_own_hash_and_nobody_s_never_does() {
+        let passwords = Passwords::new();
+        let word = || SecretText::from("tide lantern walnut orbit".to_owned());
+        let hash = passwords.turn().await.unwrap().hash(word(), [1; 16]).await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "OWASP's parameters: {hash}");
+        assert!(passwords.turn().await.unwrap().verify(word(), Some(hash.clone())).await.unwrap());
+        let long = SecretText::from("x".repeat(100) + "a");
+        let other = SecretText::from("x".repeat(100) + "b");
+        let hash72 = passwords.turn().await.unwrap().hash(long, [1; 16]).await.unwrap();
+        assert!(!passwords.turn().await.unwrap().verify(other, Some(hash72)).await.unwrap(), "all of it counts");
+        assert!(!passwords.turn().await.unwrap().verify(word(), None).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_told_that_the_server_is_busy() {
+        let passwords = Passwords { turns: Arc::new(Semaphore::new(1)), waiting: Semaphore::new(0) };
+        assert!(matches!(passwords.turn().await, Err(Failure::Busy)));
+    }
+}

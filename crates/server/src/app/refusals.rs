@@ -1,0 +1,100 @@
+//! How many refusals of one origin are written to the audit log one by one. Beyond that they are
+//! still refused, but a stranger cannot fill the log or keep its lock busy.
+//!
+//! Only refusals are ever counted: what is right is always taken (protocol 18).
+
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+
+use governor::{Quota, RateLimiter, clock, middleware::NoOpMiddleware, state::keyed::DashMapStateStore};
+use ipnet::IpNet;
+use portcullis_domain::audit::Origin;
+
+use crate::clock::Clock;
+
+/// Recorded one by one, per minute, origin and name.
+const A_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
+/// Recorded one by one, per minute and origin, whatever the name.
+const A_MINUTE_OF_ALL: NonZeroU32 = NonZeroU32::new(120).unwrap();
+/// Names are counted in so many buckets for each origin, so that made-up ones cannot fill the
+/// memory.
+const BUCKETS: u32 = 256;
+
+type Key = (String, u32);
+type Limiter = RateLimiter<Key, DashMapStateStore<Key>, ProductClock, NoOpMiddleware<Duration>>;
+
+/// Counts refusals per origin and the name that was tried, and per origin.
+pub struct Refusals {
+    by_name: Limiter,
+    of_all: Limiter,
+}
+
+/// Lets the limiter run on the product's clock.
+#[derive(Clone)]
+struct ProductClock(Clock);
+
+impl clock::Clock for ProductClock {
+    type Instant = Duration;
+    fn now(&self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.now().as_microsecond()).unwrap_or(0))
+    }
+}
+
+impl Refusals {
+    /// Counts on this clock.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let clock = ProductClock(clock);
+        let limiter = |n| RateLimiter::new(Quota::per_minute(n), DashMapStateStore::default(), clock.clone());
+        Self { by_name: limiter(A_MINUTE), of_all: limiter(A_MINUTE_OF_ALL) }
+    }
+
+    /// Counts one more refusal of `name` for this origin (one address, or one /64 of IPv6), and
+    /// tells whether it is to be recorded.
+    #[must_use]
+    pub fn is_to_be_recorded(&self, origin: &Origin, name: &str) -> bool {
+        let bucket = crc32fast::hash(name.as_bytes()) % BUCKETS;
+        let network = network(&origin.ip, 32);
+        self.by_name.check_key(&(network.clone(), bucket)).is_ok() && self.of_all.check_key(&(network, 0)).is_ok()
+    }
+
+    /// Drops what is remembered of quiet origins.
+    pub fn forget_quiet(&self) {
+        for limiter in [&self.by_name, &self.of_all] {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+}
+
+/// The network an address belongs to: `ipv4_bits` of IPv4, 64 of IPv6, where a whole /64 is one
+/// subscriber's.
+#[must_use]
+pub fn network(ip: &str, ipv4_bits: u8) -> String {
+    let Ok(address) = ip.parse::<IpAddr>() else { return ip.to_owned() };
+    let bits = if address.is_ipv4() { ipv4_bits } else { 64 };
+    IpNet::new(address, bits).map_or_else(|_| ip.to_owned(), |net| net.trunc().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::{SignedDuration, Timestamp};
+
+    #[test]
+    fn so_many_a_minute_are_recorded_for_each_origin_and_name() {
+        let clock = Clock::set(Timestamp::from_second(1_795_000_000).unwrap(), 1);
+        let refusals = Refusals::new(clock.clone());
+        let recorded = |ip: &str, name: &str| {
+            let origin = Origin::new(ip.to_owned(), "");
+            (0..100).filter(|_| refusals.is_to_be_recorded(&origin, name)).count()
+        };
+        assert_eq!(recorded("203.0.113.7", "a"), 20);
+        assert_eq!(recorded("203.0.113.8", "a"), 20, "another origin has its own count");
+        assert_eq!(recorded("203.0.113.7", "b"), 20, "another name too");
+        let names = (0..200).map(|n| recorded("203.0.113.9", &format!("made-up-{n}")));
+        assert_eq!(names.sum::<usize>(), 120, "and made-up names do not go round it");
+        assert_eq!(recorded("2001:db8::1", "a") + recorded("2001:db8::2", "a"), 20, "a /64 is one origin");
+        clock.advance(SignedDuration::from_mins(1));
+        assert_eq!(recorded("203.0.113.7", "a"), 20);
+    }
+}

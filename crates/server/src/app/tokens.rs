@@ -1,0 +1,336 @@
+//! Issuing, checking and revoking access tokens.
+//!
+//! The hot path is batched, not cached: token requests that arrive together share one transaction
+//! (one look-up for all their credentials and owners, one insert of all that is issued, one
+//! commit), and each signs its own token afterwards. So the answer is always read from the truth,
+//! after the request has come in, and every token is on record before it leaves (L-4, C-11).
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use portcullis_domain::{
+    audit::{By, Entry, Event, Origin},
+    credentials::{ClientId, Standing},
+    secret::{ExposeSecret, SecretText},
+    sessions::Actor,
+    tokens::{Claims, ends_at},
+};
+use portcullis_store::{NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::{
+    app::{App, Caller, Via},
+    clock::Clock,
+    error::Failure,
+};
+
+/// The most requests that share one transaction.
+const BATCH: usize = 64;
+/// The most requests that wait for a transaction; beyond that the answer is "busy".
+const QUEUE: usize = 4096;
+/// How long a transaction may take. The database keeps shorter limits itself; this one is for a
+/// database that is gone without a word.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+/// Transactions under way at once on a database that has many writers.
+const PARALLEL: usize = 4;
+
+/// A client's proof of who it is.
+pub struct ClientProof {
+    /// The Client ID as presented.
+    pub client_id: String,
+    /// The Client Secret as presented.
+    pub secret: SecretText,
+    /// From where.
+    pub origin: Origin,
+}
+
+impl ClientProof {
+    /// Whether it is longer than any that this server made could be, however it was encoded: such
+    /// a one does not take up room in the queue.
+    fn is_too_long(&self) -> bool {
+        self.client_id.len() > 256 || self.secret.expose_secret().len() > 256
+    }
+}
+
+/// Why a client was not accepted.
+#[derive(Debug)]
+pub enum ClientRefused {
+    /// Unknown id or wrong secret: one answer.
+    Unproven,
+    /// The same, too often from there; the seconds until it makes sense to try again.
+    TooOften(u64),
+    /// The secret is right, but the credential does not work (only its holder is told why).
+    Dead(Standing),
+    /// The server could not tell.
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for ClientRefused {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A token on record, to be signed.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The id.
+    pub jti: Uuid,
+    /// When (UTC).
+    pub issued_at: Timestamp,
+    /// Until when (UTC, whole seconds).
+    pub expires_at: Timestamp,
+    /// To whom.
+    pub client_id: ClientId,
+}
+
+struct Request {
+    proof: Arc<ClientProof>,
+    answer: oneshot::Sender<Result<Issued, ClientRefused>>,
+}
+
+/// Puts tokens on record, many at a time.
+pub struct Issuer {
+    queue: mpsc::Sender<Request>,
+    gate: Arc<Gate>,
+}
+
+/// Decides about presented clients.
+struct Gate {
+    store: Store,
+    clock: Clock,
+}
+
+impl Gate {
+    /// The one decision about a presented client. Without a credential the same work is done, so
+    /// that an unknown id takes as long as a wrong secret (protocol 9).
+    fn judge<'a>(
+        &self,
+        proof: &ClientProof,
+        found: Option<&'a PresentedClient>,
+        now: Timestamp,
+    ) -> Result<&'a PresentedClient, ClientRefused> {
+        let keys = self.store.keys();
+        let current = keys.digest_key(Purpose::ClientSecret);
+        let key = match found {
+            Some(c) if c.credential.digest.key_id != current.id() => {
+                keys.digest_key_by_id(Purpose::ClientSecret, &c.credential.digest.key_id)?
+            }
+            _ => current,
+        };
+        let presented = proof.secret.expose_secret().as_bytes();
+        let nobody = key.digest(b"nobody's secret");
+        let stored = found.map_or(&nobody, |c| &c.credential.digest);
+        let right = stored.matches(&key, presented);
+        let Some(client) = found.filter(|_| right) else { return Err(ClientRefused::Unproven) };
+        match client.credential.standing(&client.owner, now) {
+            Standing::Active => Ok(client),
+            standing => Err(ClientRefused::Dead(standing)),
+        }
+    }
+}
+
+impl Issuer {
+    /// Starts the task that gathers requests.
+    #[must_use]
+    pub fn start(store: Store, clock: Clock, lifespan_seconds: u32) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<Request>(QUEUE);
+        let parallel = if store.has_many_writers() { PARALLEL } else { 1 };
+        let gate = Arc::new(Gate { store, clock });
+        let worker = Arc::clone(&gate);
+        tokio::spawn(async move {
+            let turns = Arc::new(Semaphore::new(parallel));
+            loop {
+                // The turn first, the requests after: while a commit is under way they gather.
+                let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+                let mut batch = Vec::with_capacity(BATCH);
+                if waiting.recv_many(&mut batch, BATCH).await == 0 {
+                    return;
+                }
+                let gate = Arc::clone(&worker);
+                tokio::spawn(async move {
+                    gate.issue(batch, lifespan_seconds).await;
+                    drop(turn);
+                });
+            }
+        });
+        Self { queue, gate }
+    }
+}
+
+impl Gate {
+    async fn issue(&self, batch: Vec<Request>, lifespan_seconds: u32) {
+        let decided = tokio::time::timeout(PATIENCE, self.decide(&batch, lifespan_seconds)).await;
+        match decided.unwrap_or_else(|_| Err(StoreError::timed_out())) {
+            Ok(decided) => {
+                for (request, decision) in batch.into_iter().zip(decided) {
+                    // Nobody may be waiting any more; the token is on record all the same.
+                    let _ = request.answer.send(decision);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, requests = batch.len(), "token requests were not served");
+                for request in batch {
+                    // No token left the server, so repeating is safe in every case.
+                    let failure = match &error {
+                        StoreError::Corrupt(what) => Failure::Internal(what.clone()),
+                        _ => Failure::Busy,
+                    };
+                    let _ = request.answer.send(Err(ClientRefused::Failed(failure)));
+                }
+            }
+        }
+    }
+
+    /// Looks all clients up, decides, and puts what is issued on record, in one transaction.
+    async fn decide(
+        &self,
+        batch: &[Request],
+        lifespan_seconds: u32,
+    ) -> Result<Vec<Result<Issued, ClientRefused>>, StoreError> {
+        let mut tx = self.store.issue().await?;
+        let asked: Vec<&str> = batch.iter().map(|r| r.proof.client_id.as_str()).collect();
+        let found = tx.presented_clients(&asked).await?;
+        let found: HashMap<&str, &PresentedClient> =
+            found.iter().map(|c| (c.credential.client_id.as_str(), c)).collect();
+        let now = self.clock.now();
+        let mut tokens = Vec::with_capacity(batch.len());
+        let decided = batch
+            .iter()
+            .map(|request| {
+                let proof = &request.proof;
+                let client = self.judge(proof, found.get(proof.client_id.as_str()).copied(), now)?;
+                let credential = &client.credential;
+                let dead = || ClientRefused::Dead(Standing::Expired(credential.expires_at));
+                let expires_at = ends_at(now, lifespan_seconds, credential.expires_at).ok_or_else(dead)?;
+                let jti = self.clock.id();
+                tokens.push(NewToken {
+                    jti,
+                    credential: credential.id,
+                    issued_at: now,
+                    expires_at,
+                    ip: proof.origin.ip.clone(),
+                    user_agent: proof.origin.user_agent.clone(),
+                });
+                Ok(Issued { jti, issued_at: now, expires_at, client_id: credential.client_id.clone() })
+            })
+            .collect();
+        if !tokens.is_empty() {
+            tx.record_tokens(&tokens).await?;
+            tx.commit().await?;
+        }
+        Ok(decided)
+    }
+}
+
+impl App {
+    /// Issues a token to a client (T-2): it is on record when this returns, and not yet signed.
+    ///
+    /// # Errors
+    /// [`ClientRefused`]; the attempt is on record then, or counted among too many.
+    pub async fn issue_token(&self, proof: ClientProof) -> Result<Issued, ClientRefused> {
+        if proof.is_too_long() {
+            return Err(self.refuse_client(&proof, ClientRefused::Unproven).await);
+        }
+        let proof = Arc::new(proof);
+        let (answer, answered) = oneshot::channel();
+        let request = Request { proof: Arc::clone(&proof), answer };
+        self.issuer.queue.try_send(request).map_err(|_| ClientRefused::Failed(Failure::Busy))?;
+        match answered.await.map_err(|_| ClientRefused::Failed(Failure::Busy))? {
+            Ok(issued) => Ok(issued),
+            Err(refused) => Err(self.refuse_client(&proof, refused).await),
+        }
+    }
+
+    /// Accepts a client at the introspection and revocation endpoints.
+    ///
+    /// # Errors
+    /// As [`App::issue_token`].
+    pub async fn authenticate_client(&self, proof: &ClientProof) -> Result<PresentedClient, ClientRefused> {
+        if proof.is_too_long() {
+            return Err(self.refuse_client(proof, ClientRefused::Unproven).await);
+        }
+        let found = self.store.read().await?.presented_clients(&[proof.client_id.as_str()]).await?.pop();
+        match self.issuer.gate.judge(proof, found.as_ref(), self.clock.now()) {
+            Ok(client) => Ok(client.clone()),
+            Err(refused) => Err(self.refuse_client(proof, refused).await),
+        }
+    }
+
+    /// Records a refusal before it is told, unless there were too many from there to record each.
+    /// Only failures are ever slowed down (protocol 18).
+    async fn refuse_client(&self, proof: &ClientProof, refused: ClientRefused) -> ClientRefused {
+        let (reason, by) = match &refused {
+            ClientRefused::Unproven => ("not_proven", By::Stranger),
+            ClientRefused::Dead(standing) => (standing.code(), By::Client(proof.client_id.clone())),
+            ClientRefused::TooOften(_) | ClientRefused::Failed(_) => return refused,
+        };
+        if !self.refusals.is_to_be_recorded(&proof.origin, &proof.client_id) {
+            return if by == By::Stranger { ClientRefused::TooOften(60) } else { refused };
+        }
+        // What is not a Client ID may be a secret in the wrong place: it is not written down.
+        let subject =
+            ClientId::parse(&proof.client_id).map_or("malformed Client ID", |_| proof.client_id.as_str());
+        let entry = Entry::done(self.clock.now(), by, &proof.origin, Event::TokenRefused, subject).refused(reason);
+        match self.recorder.record(entry).await {
+            Ok(()) => refused,
+            Err(failure) => ClientRefused::Failed(failure),
+        }
+    }
+
+    /// The claims and the record of a token that is active now; `None` for every other text.
+    ///
+    /// # Errors
+    /// The database's: in doubt a token is neither active nor inactive, but unanswered (I6).
+    pub async fn active_token(&self, token: &str) -> Result<Option<(Claims, TokenOnRecord)>, Failure> {
+        let Some(claims) = self.signer.verify(token) else { return Ok(None) };
+        let Some(on_record) = self.store.read().await?.token_on_record(claims.jti).await? else { return Ok(None) };
+        let now = self.clock.now();
+        let client = &on_record.client;
+        let standing = client.credential.standing(&client.owner, now);
+        let same_client = client.credential.client_id.as_str() == claims.client_id;
+        let active = same_client && on_record.token.is_active(standing, now);
+        Ok(active.then_some((claims, on_record)))
+    }
+
+    /// Who a bearer token acts as (T-4).
+    ///
+    /// # Errors
+    /// [`Failure::InvalidToken`] for a token that is not active, or the database's.
+    pub async fn identify_token(&self, token: &str, origin: Origin) -> Result<Caller, Failure> {
+        let (claims, on_record) = self.active_token(token).await?.ok_or(Failure::InvalidToken)?;
+        let owner = on_record.client.credential.owner;
+        let user = self.store.read().await?.user(owner).await?.ok_or(Failure::InvalidToken)?;
+        let via = Via::Token { client_id: claims.client_id, scope: claims.scope };
+        Ok(Caller { user, actor: Actor::Token { owner }, origin, via })
+    }
+
+    /// Revokes one token for the client it was issued to (RFC 7009 §2.1). `false` when it is
+    /// another client's; a token that is unknown or over is as good as revoked (§2.2).
+    ///
+    /// # Errors
+    /// The database's: never a false success.
+    pub async fn revoke_token(
+        &self,
+        client: &PresentedClient,
+        token: &str,
+        origin: &Origin,
+    ) -> Result<bool, Failure> {
+        let Some(claims) = self.signer.verify(token) else { return Ok(true) };
+        let mut act = self.store.act().await?;
+        let Some(on_record) = act.token_on_record(claims.jti).await? else { return Ok(true) };
+        let client_id = client.credential.client_id.as_str().to_owned();
+        let now = self.clock.now();
+        let by = By::Client(client_id);
+        let entry = Entry::done(now, by, origin, Event::TokenRevoked, claims.jti.to_string());
+        if on_record.token.credential != client.credential.id {
+            act.commit(&[entry.refused("another_client_s")]).await?;
+            return Ok(false);
+        }
+        if act.revoke_token(claims.jti, client.credential.id, now).await? {
+            act.commit(&[entry]).await?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,150 @@
+//! The command line: one program that serves, and that does from a terminal what has no place in
+//! a browser. Answers go to standard output, everything else to standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the terminal's door")]
+
+pub mod admin;
+pub mod audit;
+pub mod credential;
+pub mod flags;
+pub mod open;
+pub mod serve;
+
+use std::{
+    io::{BufRead, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use portcullis_domain::secret::SecretText;
+
+use crate::{
+    cli::flags::SettingFlags,
+    config::{Config, Settings},
+};
+
+/// Machine credentials that the people who run a platform manage themselves.
+#[derive(Parser)]
+#[command(name = "portcullis", version, about, long_about = None, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(Configuration),
+    /// Make accounts on this machine, without a browser
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Generate, show or revoke your credential at a running server
+    #[command(subcommand)]
+    Credential(credential::Command),
+    /// Look after the audit log
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Check or print the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the OpenAPI document of the API
+    Openapi,
+}
+
+#[derive(Subcommand)]
+enum Admin {
+    /// Make an account; the first Super Admin is made like this or with the set-up link
+    Create(admin::Create),
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Follow the chain of the audit log and say whether a record was removed or altered
+    Verify(audit::Verify),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Say whether the configuration can be used
+    Check(Configuration),
+    /// Print every setting, where it comes from, and what it is for; secrets are masked
+    Print(Configuration),
+}
+
+/// Where the configuration comes from: file, environment, flags, in that rising order.
+#[derive(Args)]
+pub struct Configuration {
+    /// TOML file with settings
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: SettingFlags,
+}
+
+impl Configuration {
+    fn settings(&self) -> Result<Settings, String> {
+        let environment =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Settings::gather(self.config.as_deref(), environment, &self.flags.0).map_err(|e| e.to_string())
+    }
+
+    /// The checked configuration.
+    ///
+    /// # Errors
+    /// What is wrong with it and what to do.
+    pub fn load(&self) -> Result<Config, String> {
+        Config::check(&self.settings()?).map_err(|e| e.to_string())
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match runtime.block_on(run(Cli::parse().command)) {
+        Ok(code) => code,
+        Err(message) => fail(&message),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("portcullis: {message}");
+    ExitCode::FAILURE
+}
+
+async fn run(command: Command) -> Result<ExitCode, String> {
+    match command {
+        Command::Serve(configuration) => serve::run(&configuration.load()?).await?,
+        Command::Admin(Admin::Create(create)) => create.run().await?,
+        Command::Credential(command) => command.run().await?,
+        Command::Audit(Audit::Verify(verify)) => return verify.run().await,
+        Command::Config(ConfigCommand::Check(configuration)) => {
+            configuration.load()?;
+            println!("The configuration is good.");
+        }
+        Command::Config(ConfigCommand::Print(configuration)) => {
+            let settings = configuration.settings()?;
+            print!("{}", settings.print());
+            Config::check(&settings).map_err(|e| e.to_string())?;
+        }
+        Command::Openapi => print!("{}", crate::api::openapi::json()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The password, from the first line of standard input or asked for at the terminal.
+fn password(from_stdin: bool) -> Result<SecretText, String> {
+    if from_stdin {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map_err(|e| format!("standard input: {e}"))?;
+        let end = line.trim_end_matches(['\n', '\r']).len();
+        line.truncate(end);
+        return Ok(line.into());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err("there is no terminal to ask for the password at; give it with --password-stdin".to_owned());
+    }
+    rpassword::prompt_password("Password: ").map(SecretText::from).map_err(|e| format!("the terminal: {e}"))
+}

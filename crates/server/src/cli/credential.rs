@@ -1,0 +1,233 @@
+//! `portcullis credential generate|show|revoke`: the **Credentials** tab from a terminal, through
+//! the API and so under the same rules. Neither the password nor the secret is kept.
+
+use clap::{Args, Subcommand};
+use portcullis_domain::secret::{ExposeSecret, SecretText};
+use reqwest::{Client, Method, StatusCode, header, redirect};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{api::problem::Problem, cli::password, config::is_loopback_url};
+
+/// What to do with your credential.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Generate a Client ID and a Client Secret, and print both once
+    Generate {
+        /// Who and where
+        #[command(flatten)]
+        who: Who,
+        /// Print KEY=value lines for an .env file
+        #[arg(long, conflicts_with = "json")]
+        env: bool,
+    },
+    /// Show the Client ID, where it stands and when it was last used; never the secret
+    Show {
+        /// Who and where
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Revoke the credential: its programs stop at once, and that is final
+    Revoke {
+        /// Who and where
+        #[command(flatten)]
+        who: Who,
+    },
+}
+
+/// Who you are, and where.
+#[derive(Args)]
+pub struct Who {
+    /// The public URL of the server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    /// The e-mail address you sign in with
+    #[arg(long)]
+    email: String,
+    /// Read the password from the first line of standard input instead of asking for it
+    #[arg(long)]
+    password_stdin: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+struct Generated {
+    client_id: String,
+    client_secret: SecretText,
+    token_url: String,
+    generated_at: String,
+    expires_at: String,
+}
+
+/// A session at the server, for the length of one command.
+struct Signed {
+    client: Client,
+    server: String,
+    cookie: SecretText,
+}
+
+impl Signed {
+    async fn open(who: &Who) -> Result<Self, String> {
+        let server = who.server.trim_end_matches('/').to_owned();
+        if !server.starts_with("https://") && !is_loopback_url(&server) {
+            return Err(format!("{server} is not https://, so the password would go in clear. Use https://"));
+        }
+        let password = password(who.password_stdin)?;
+        let client = Client::builder();
+        // Only an https:// server may be behind a proxy: to others the password would go in clear.
+        let client = if server.starts_with("https://") { client } else { client.no_proxy() };
+        let client = client
+            .redirect(redirect::Policy::none())
+            .timeout(std::time::Duration::from_secs(30))
+            .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| e.to_string())?;
+        let body = json!({ "email": who.email, "password": password.expose_secret() });
+        let sent = client.post(format!("{server}/api/v1/session")).json(&body).send().await;
+        let response = sent.map_err(|e| format!("{server} does not answer: {}", plain(e)))?;
+        let cookie = response
+            .headers()
+            .get(header::SET_COOKIE)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.split(';').next())
+            .map(|pair| SecretText::from(pair.to_owned()));
+        match (response.status(), cookie) {
+            (StatusCode::CREATED, Some(cookie)) => Ok(Self { client, server, cookie }),
+            _ => Err(problem(response).await),
+        }
+    }
+
+    async fn call(&self, method: Method, path: &str) -> Result<reqwest::Response, String> {
+        let request = self.client.request(method, format!("{}{path}", self.server));
+        let sent = request.header(header::COOKIE, self.cookie.expose_secret()).send().await;
+        let response = sent.map_err(|e| {
+            format!(
+                "the answer was lost: {}. It may have been done: look with `portcullis credential show`, and if there \
+                 is a credential whose secret you do not have, revoke it and generate another",
+                plain(e)
+            )
+        })?;
+        if response.status().is_success() { Ok(response) } else { Err(problem(response).await) }
+    }
+
+    async fn close(self) {
+        // If it fails the session ends by itself when idle.
+        let _ = self.call(Method::POST, "/api/v1/session/end").await;
+    }
+}
+
+/// An error of the client without the URL, and with its cause.
+fn plain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+async fn problem(response: reqwest::Response) -> String {
+    let status = response.status();
+    match response.json::<Problem>().await {
+        Ok(problem) => problem.detail,
+        Err(_) => format!("the server answered {status}, and not as a Portcullis server does"),
+    }
+}
+
+impl Command {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What the server refused, in its words.
+    pub async fn run(self) -> Result<(), String> {
+        match self {
+            Self::Generate { who, env } => {
+                let response = once(&who, Method::POST, "/api/v1/users/me/credential/generate").await?;
+                let lost = |e| {
+                    format!(
+                        "the answer could not be read ({}): revoke the credential and generate another",
+                        plain(e)
+                    )
+                };
+                print_generated(&response.json().await.map_err(lost)?, env, who.json);
+            }
+            Self::Show { who } => {
+                let view: Value = read(once(&who, Method::GET, "/api/v1/users/me/credential").await?).await?;
+                print_view(&view, who.json);
+            }
+            Self::Revoke { who } => {
+                let view: Value =
+                    read(once(&who, Method::POST, "/api/v1/users/me/credential/revoke").await?).await?;
+                if who.json {
+                    println!("{view}");
+                } else {
+                    println!("{} is revoked. Its programs have stopped.", text(&view, "client_id"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Signs in, makes one call, signs out.
+async fn once(who: &Who, method: Method, path: &str) -> Result<reqwest::Response, String> {
+    let signed = Signed::open(who).await?;
+    let outcome = signed.call(method, path).await;
+    signed.close().await;
+    outcome
+}
+
+async fn read(response: reqwest::Response) -> Result<Value, String> {
+    response.json().await.map_err(|e| format!("the answer could not be read: {}", plain(e)))
+}
+
+fn text<'a>(view: &'a Value, name: &str) -> &'a str {
+    view.get(name).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn print_generated(made: &Generated, env: bool, as_json: bool) {
+    let secret = made.client_secret.expose_secret();
+    if env {
+        println!("PORTCULLIS_CLIENT_ID={}", made.client_id);
+        println!("PORTCULLIS_CLIENT_SECRET={secret}");
+        println!("PORTCULLIS_TOKEN_URL={}", made.token_url);
+    } else if as_json {
+        let view = json!({
+            "client_id": made.client_id, "client_secret": secret, "token_url": made.token_url,
+            "generated_at": made.generated_at, "expires_at": made.expires_at,
+        });
+        println!("{view}");
+    } else {
+        println!("Client ID      {}", made.client_id);
+        println!("Client Secret  {secret}");
+        println!("Token URL      {}", made.token_url);
+        println!("Expires        {}", made.expires_at);
+        eprintln!("Store the Client Secret now: it is shown this once and cannot be displayed again.");
+    }
+}
+
+fn print_view(view: &Value, as_json: bool) {
+    if as_json {
+        println!("{view}");
+        return;
+    }
+    println!("Client ID      {}", text(view, "client_id"));
+    match view.get("reason").and_then(Value::as_str) {
+        Some(reason) => println!("Standing       {} ({reason})", text(view, "standing")),
+        None => println!("Standing       {}", text(view, "standing")),
+    }
+    println!("Generated      {}", text(view, "generated_at"));
+    println!("Expires        {}", text(view, "expires_at"));
+    if view.get("last_used_at").is_some() {
+        let (at, from, by) =
+            (text(view, "last_used_at"), text(view, "last_used_from"), text(view, "last_used_by"));
+        println!("Last used      {at} from {from} by {by}");
+    } else {
+        println!("Last used      never");
+    }
+    println!("Valid tokens   {}", view.get("valid_tokens").and_then(Value::as_u64).unwrap_or(0));
+}

@@ -1,0 +1,142 @@
+//! Signing in and out.
+
+use std::sync::Arc;
+
+use axum::{Extension, extract::State, http::HeaderMap, response::IntoResponse};
+use portcullis_domain::{
+    audit::Origin,
+    secret::{ExposeSecret, SecretText},
+};
+use serde::Deserialize;
+
+use crate::{
+    access::session_cookie,
+    app::{App, Caller},
+    console::{
+        Answer, Asked, Nothing, Typed, cookie, failed, ok, see_other,
+        view::{Notice, SignIn},
+    },
+    error::Failure,
+};
+
+/// Where to go after signing in, and what to say.
+#[derive(Deserialize)]
+pub struct Arriving {
+    next: Option<String>,
+    done: Option<String>,
+}
+
+/// What was typed.
+#[derive(Deserialize)]
+pub struct Credentials {
+    email: String,
+    password: SecretText,
+    next: Option<String>,
+}
+
+/// A page of this console, and nothing else: no other host, no scheme, no backslash.
+fn local(next: Option<String>) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
+    next.filter(|n| n.starts_with('/') && !n.starts_with("//") && n.chars().all(plain))
+}
+
+/// `GET /sign-in`.
+///
+/// # Errors
+/// When the database cannot tell whether somebody is signed in already.
+pub async fn page(
+    State(app): State<Arc<App>>,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+    Asked(arriving): Asked<Arriving>,
+) -> Answer {
+    if let Some(cookie) = session_cookie(&headers)
+        && app.identify_session(&cookie, origin).await.is_ok()
+    {
+        return Ok(see_other("/"));
+    }
+    let notice = match arriving.done.as_deref() {
+        Some("signed-out") => Some(Notice::done("You have signed out.")),
+        Some("set-up") => Some(Notice::done("Your account is ready. Sign in with it.")),
+        _ => None,
+    };
+    let organisation = app.config.organization.clone();
+    ok(&SignIn { organisation, notice, next: local(arriving.next), ..SignIn::default() })
+}
+
+/// `POST /sign-in`.
+///
+/// # Errors
+/// The database's; what the person can mend is said on the page, which keeps the e-mail typed.
+pub async fn sign_in(
+    State(app): State<Arc<App>>,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+    Typed(typed): Typed<Credentials>,
+) -> Answer {
+    let next = local(typed.next);
+    match app.sign_in(&typed.email, typed.password, origin.clone()).await {
+        Ok(new) => {
+            // The session the browser may still have is another one: it ends.
+            if let Some(old) = session_cookie(&headers)
+                && let Ok(caller) = app.identify_session(&old, origin).await
+            {
+                // If it cannot be ended it ends by itself; the new one has been opened.
+                if let Err(failure) = app.sign_out(&caller).await {
+                    failure.log();
+                }
+            }
+            let to = next.as_deref().unwrap_or("/account/credentials");
+            let to = if new.user.standing.is_super_admin() || next.is_some() { to } else { "/" };
+            Ok(([cookie::set(&new.cookie)], see_other(to)).into_response())
+        }
+        Err(
+            failure @ (Failure::WrongPassword
+            | Failure::Locked(_)
+            | Failure::NotActive
+            | Failure::Invalid(_)
+            | Failure::Busy),
+        ) => {
+            let organisation = app.config.organization.clone();
+            let error = Some(failure.to_string());
+            let content = SignIn { organisation, email: typed.email, error, notice: None, next };
+            failed(&failure, &content)
+        }
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// `POST /sign-out`: ends the session on the server and takes the cookie away.
+///
+/// # Errors
+/// The database's: then the session still lives, and the page says so.
+pub async fn sign_out(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Typed(Nothing {}): Typed<Nothing>,
+) -> Answer {
+    app.sign_out(&caller).await?;
+    Ok(([cookie::clear()], see_other("/sign-in?done=signed-out")).into_response())
+}
+
+/// Whether a password field was filled in.
+pub(crate) fn filled(password: Option<SecretText>) -> Option<SecretText> {
+    password.filter(|p| !p.expose_secret().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_sent_to_another_place_after_signing_in() {
+        for good in ["/", "/audit", "/account/credentials"] {
+            assert_eq!(local(Some(good.to_owned())).as_deref(), Some(good));
+        }
+        for bad in
+            ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/a?b=//c", "/%2fevil", ""]
+        {
+            assert_eq!(local(Some(bad.to_owned())), None, "{bad}");
+        }
+    }
+}

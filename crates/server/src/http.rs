@@ -1,0 +1,302 @@
+//! Serving: the listener, TLS, deadlines and limits on every connection, and the headers that
+//! every response has (protocol 34, 43).
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Extension, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tower::{Layer, ServiceExt};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+    set_header::SetResponseHeaderLayer,
+    trace::TraceLayer,
+};
+
+use crate::{
+    access::{self, Peer},
+    api::problem::Problem,
+    app::App,
+    config::{Config, MAX_BODY_BYTES},
+    oauth::error::OAuthError,
+    routes,
+};
+
+/// No inline script or style, nothing from elsewhere, never in a frame (protocol 34).
+const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                   form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'";
+
+/// The headers of every response that has not set them itself.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, CSP),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    // Nothing is kept unless its handler says so.
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// The router with everything around it that does not depend on the route.
+pub fn service(app: &Arc<App>) -> Router {
+    let config = &app.config;
+    let mut router = routes::router(app)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(config.limits.request, in_time))
+        .layer(middleware::from_fn_with_state(Arc::clone(app), access::note_arrival))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()));
+    for (name, value) in HEADERS {
+        router = router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)));
+    }
+    if config.wants_tls() {
+        let hsts = HeaderValue::from_static("max-age=31536000");
+        router = router.layer(SetResponseHeaderLayer::if_not_present(header::STRICT_TRANSPORT_SECURITY, hsts));
+    }
+    if config.cors_origins.is_empty() { router } else { router.layer(cors(config)) }
+}
+
+/// CORS as configured, without cookies: for programs in browsers that send a token (protocol 16).
+fn cors(config: &Config) -> CorsLayer {
+    let origins = config.cors_origins.iter().filter_map(|o| HeaderValue::try_from(o).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([axum::http::Method::GET, axum::http::Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .max_age(Duration::from_secs(600))
+}
+
+/// Gives a request its time, body included (protocol 43).
+async fn in_time(State(limit): State<Duration>, request: Request, next: middleware::Next) -> Response {
+    let for_oauth = request.uri().path().starts_with("/oauth/");
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail =
+                "The request took too long and was given up. Look whether it was done before you repeat it.";
+            let mut response = if for_oauth {
+                OAuthError::too_slow(detail).into_response()
+            } else {
+                Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail).into_response()
+            };
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        }
+    }
+}
+
+/// The span of a request: its method and its route, never its URL, which may hold a link's token.
+fn span(request: &Request) -> tracing::Span {
+    let route = request.extensions().get::<axum::extract::MatchedPath>().map_or("-", |p| p.as_str());
+    tracing::debug_span!("request", method = %request.method(), route)
+}
+
+fn panicked(_payload: Box<dyn std::any::Any + Send>) -> Response {
+    // The payload may hold anything, a secret too: only that it happened is told (L-2).
+    tracing::error!("a request panicked");
+    let detail = "Something went wrong on the server. It has been logged.";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
+}
+
+/// A listener with what its connections need.
+pub struct Server {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    service: Router,
+    config: Config,
+}
+
+impl Server {
+    /// Binds the address of the configuration.
+    ///
+    /// # Errors
+    /// When the address is taken or the certificate cannot be read.
+    pub async fn bind(app: &Arc<App>) -> io::Result<Self> {
+        let config = app.config.clone();
+        let tls = match &config.tls {
+            Some((certificate, key)) => Some(acceptor(certificate, key)?),
+            None => None,
+        };
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {}: {e}", config.listen)))?;
+        Ok(Self { listener, tls, service: service(app), config })
+    }
+
+    /// The address that is really listened on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` resolves, then lets the requests under way finish.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let places = Arc::new(Semaphore::new(self.config.limits.connections));
+        let graceful = GracefulShutdown::new();
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.config.limits.header)
+            .max_buf_size(64 * 1024);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(128)
+            .max_header_list_size(32 * 1024)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let builder = Arc::new(builder);
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, stream, peer) = tokio::select! {
+                accepted = accepted => match accepted {
+                    (Ok(place), Ok((stream, peer))) => (place, stream, peer),
+                    (Err(_), _) => break,
+                    (_, Err(error)) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+                () = &mut stop => break,
+            };
+            let connection = Connection {
+                tls: self.tls.clone(),
+                service: self.service.clone(),
+                peer,
+                place,
+                write: self.config.limits.request,
+            };
+            tokio::spawn(connection.serve(
+                stream,
+                Arc::clone(&builder),
+                graceful.watcher(),
+                self.config.limits.header,
+            ));
+        }
+        drop(self.listener);
+        tokio::select! {
+            () = graceful.shutdown() => {}
+            () = tokio::time::sleep(self.config.limits.shutdown) => {
+                tracing::warn!("some requests did not finish in time and were cut off");
+            }
+        }
+    }
+}
+
+struct Connection {
+    tls: Option<TlsAcceptor>,
+    service: Router,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    /// How long the other end may leave an answer unread.
+    write: Duration,
+}
+
+impl Connection {
+    async fn serve(
+        self,
+        stream: TcpStream,
+        builder: Arc<Builder<TokioExecutor>>,
+        watcher: hyper_util::server::graceful::Watcher,
+        deadline: Duration,
+    ) {
+        // An answer is small and wanted now.
+        let _ = stream.set_nodelay(true);
+        let peer = Peer { ip: self.peer.ip(), tls: self.tls.is_some() };
+        let began = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&began);
+        let inner = Extension(peer).layer(self.service);
+        let service = TowerToHyperService::new(tower::service_fn(move |request| {
+            seen.store(true, Ordering::Relaxed);
+            inner.clone().oneshot(request)
+        }));
+        // Who asks and does not read the answers does not keep a place either.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.write));
+        let stream = Box::pin(stream);
+        let outcome = match self.tls {
+            None => {
+                let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                begun_in_time(watcher.watch(serving), &began, deadline).await
+            }
+            Some(tls) => match tokio::time::timeout(deadline, tls.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+                    begun_in_time(watcher.watch(serving), &began, deadline).await
+                }
+                _ => Ok(()),
+            },
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a connection ended early");
+        }
+        drop(self.place);
+    }
+}
+
+/// Serves a connection, unless its first request has not come when the deadline has: whoever
+/// connects and says nothing, or half a greeting, does not keep a place. (Between later requests
+/// the deadline for the head of a request does the same.)
+async fn begun_in_time<E>(
+    serving: impl Future<Output = Result<(), E>>,
+    began: &AtomicBool,
+    deadline: Duration,
+) -> Result<(), E> {
+    let mut serving = std::pin::pin!(serving);
+    match tokio::time::timeout(deadline, &mut serving).await {
+        Ok(outcome) => outcome,
+        Err(_) if began.load(Ordering::Relaxed) => serving.await,
+        Err(_) => Ok(()),
+    }
+}
+
+/// TLS 1.2 and 1.3 from PEM files.
+fn acceptor(certificate: &std::path::Path, key: &std::path::Path) -> io::Result<TlsAcceptor> {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+    let wrong = |path: &std::path::Path, e: &dyn std::fmt::Display| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| wrong(certificate, &e))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, &e))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|b| b.with_no_client_auth().with_single_cert(chain, private))
+        .map_err(|e| wrong(certificate, &e))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

@@ -1,0 +1,142 @@
+//! Errors of the OAuth endpoints (RFC 6749 §5.2): registered codes, plain ASCII, never stored.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{app::tokens::ClientRefused, error::Failure};
+
+/// An error response.
+#[derive(Debug, Clone)]
+pub struct OAuthError {
+    status: StatusCode,
+    error: &'static str,
+    description: String,
+    retry_after: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    error_description: &'a str,
+}
+
+impl OAuthError {
+    fn new(status: StatusCode, error: &'static str, description: impl Into<String>) -> Self {
+        Self { status, error, description: description.into(), retry_after: None }
+    }
+
+    /// `invalid_request`.
+    #[must_use]
+    pub fn invalid_request(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", description)
+    }
+
+    /// `invalid_client`, 401 with a challenge (§5.2).
+    #[must_use]
+    pub fn invalid_client(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_client", description)
+    }
+
+    /// `unsupported_grant_type`.
+    #[must_use]
+    pub fn unsupported_grant_type() -> Self {
+        let description = "Only grant_type=client_credentials is supported.";
+        Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", description)
+    }
+
+    /// `invalid_scope`.
+    #[must_use]
+    pub fn invalid_scope(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_scope", description)
+    }
+
+    /// `invalid_target` (RFC 8707 §2).
+    #[must_use]
+    pub fn invalid_target(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_target", description)
+    }
+
+    /// `unauthorized_client`: a token of another client (RFC 7009 §2.1).
+    #[must_use]
+    pub fn unauthorized_client(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unauthorized_client", description)
+    }
+
+    /// Another method than POST (RFC 6749 §3.2).
+    #[must_use]
+    pub fn wrong_method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "Use the method that the Allow header names.")
+    }
+
+    /// The request did not come, or was not answered, in time (RFC 9110 §15.5.9).
+    #[must_use]
+    pub fn too_slow(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", description)
+    }
+
+    /// The request was too large (RFC 9110 §15.5.14).
+    #[must_use]
+    pub fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "The request body is too large.")
+    }
+}
+
+impl From<Failure> for OAuthError {
+    fn from(failure: Failure) -> Self {
+        failure.log();
+        let status = failure.status();
+        // The registered codes for a server in trouble (RFC 6749 §4.1.2.1); §5.2 has none of its own.
+        let busy = failure.retry_after().is_some();
+        let code = if busy { "temporarily_unavailable" } else { "server_error" };
+        let mut error = Self::new(status, code, failure.to_string());
+        error.retry_after = failure.retry_after().map(i64::unsigned_abs);
+        error
+    }
+}
+
+impl From<ClientRefused> for OAuthError {
+    fn from(refused: ClientRefused) -> Self {
+        match refused {
+            ClientRefused::Unproven => Self::invalid_client("The Client ID or the Client Secret is not right."),
+            ClientRefused::TooOften(seconds) => Self {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                retry_after: Some(seconds),
+                ..Self::invalid_client(
+                    "Too many attempts with a wrong Client ID or Client Secret. Wait a minute; the right ones are always taken.",
+                )
+            },
+            ClientRefused::Dead(standing) => Self::invalid_client(standing.description()),
+            ClientRefused::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response {
+        let body = Body { error: self.error, error_description: &self.description };
+        let mut response = (self.status, Json(body)).into_response();
+        never_stored(&mut response);
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"portcullis\", charset=\"UTF-8\""),
+            );
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Marks a response as one that no cache may keep (RFC 6749 §5.1).
+pub fn never_stored(response: &mut Response) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+}

@@ -1,0 +1,67 @@
+//! The parameters of an OAuth request (RFC 6749 §3.2): form-encoded, each at most once.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    body::to_bytes,
+    extract::{FromRequest, Request},
+    http::header,
+};
+
+use http_body_util::LengthLimitError;
+
+use crate::{config::MAX_BODY_BYTES, oauth::error::OAuthError};
+
+/// Parameters that carry a secret or say who is asking: never taken from the URL (§2.3.1).
+const NEVER_IN_URL: [&str; 5] = ["client_secret", "client_id", "token", "access_token", "client_assertion"];
+
+/// The parameters by name. One without a value is as if it were not there (§3.2).
+#[derive(Debug)]
+pub struct Form(BTreeMap<String, String>);
+
+impl Form {
+    /// A parameter's value.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn parse(body: &[u8]) -> Result<Self, OAuthError> {
+        let mut seen = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(body) {
+            // A repeated parameter is refused, even with equal or empty values (§3.2).
+            if seen.insert(name.into_owned(), value.into_owned()).is_some() {
+                return Err(OAuthError::invalid_request("A parameter is repeated. Send each parameter once."));
+            }
+        }
+        seen.retain(|_, value| !value.is_empty());
+        Ok(Self(seen))
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Form {
+    type Rejection = OAuthError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, OAuthError> {
+        let query = request.uri().query().unwrap_or_default();
+        if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| NEVER_IN_URL.contains(&&*name)) {
+            return Err(OAuthError::invalid_request(
+                "Credentials and tokens are not taken from the URL. Send them in the Authorization header or the body, \
+                 and replace a secret that was sent in a URL: URLs are logged.",
+            ));
+        }
+        let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
+        let media_type = types.next().and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") || types.next().is_some() {
+            return Err(OAuthError::invalid_request(
+                "Send the parameters as application/x-www-form-urlencoded in the body of the request.",
+            ));
+        }
+        let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|error| {
+            let too_large = std::error::Error::source(&error).is_some_and(|e| e.is::<LengthLimitError>());
+            if too_large { OAuthError::too_large() } else { OAuthError::invalid_request("The body broke off.") }
+        })?;
+        Self::parse(&body)
+    }
+}

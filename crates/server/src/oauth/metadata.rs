@@ -1,0 +1,58 @@
+//! Discovery: what this server can do (RFC 8414) and what its own API wants (RFC 9728). Only what
+//! works is listed.
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::HeaderMap, response::Response};
+use portcullis_domain::tokens::SCOPES;
+use serde_json::{Value, json};
+
+use crate::{app::App, assets};
+
+const CACHE: &str = "public, max-age=300";
+const AUTH_METHODS: [&str; 2] = ["client_secret_basic", "client_secret_post"];
+
+fn scopes() -> Vec<&'static str> {
+    SCOPES.iter().map(|(name, _)| *name).collect()
+}
+
+fn document(headers: &HeaderMap, value: &Value) -> Response {
+    assets::cacheable(headers, "application/json", CACHE, value.to_string().into_bytes())
+}
+
+/// `GET /.well-known/oauth-authorization-server`, and the same under `openid-configuration` for
+/// clients that only look there (RFC 8414 §5).
+pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let issuer = &app.config.public_url;
+    document(
+        &headers,
+        &json!({
+            "issuer": issuer,
+            "token_endpoint": format!("{issuer}/oauth/token"),
+            "introspection_endpoint": format!("{issuer}/oauth/introspect"),
+            "revocation_endpoint": format!("{issuer}/oauth/revoke"),
+            "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+            "grant_types_supported": ["client_credentials"],
+            "response_types_supported": [],
+            "scopes_supported": scopes(),
+            "token_endpoint_auth_methods_supported": AUTH_METHODS,
+            "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
+            "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+            "protected_resources": [app.signer.audience()],
+        }),
+    )
+}
+
+/// `GET /.well-known/oauth-protected-resource/api/v1`.
+pub async fn protected_resource(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    document(
+        &headers,
+        &json!({
+            "resource": app.signer.audience(),
+            "authorization_servers": [app.config.public_url],
+            "scopes_supported": scopes(),
+            "bearer_methods_supported": ["header"],
+            "resource_name": "Portcullis API",
+        }),
+    )
+}

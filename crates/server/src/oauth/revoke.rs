@@ -1,0 +1,42 @@
+//! `POST /oauth/revoke` (RFC 7009): a program takes back one of its own tokens. Credentials are
+//! revoked by their owner, elsewhere (C-7).
+
+use std::sync::Arc;
+
+use axum::{
+    Extension,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use portcullis_domain::audit::Origin;
+
+use crate::{
+    app::App,
+    oauth::{
+        client,
+        error::{OAuthError, never_stored},
+        form::Form,
+    },
+};
+
+/// Answers a revocation request. An unknown or ended token is as good as revoked (§2.2).
+///
+/// # Errors
+/// As RFC 7009 §2.2.1 has them; a failing store is 503, never 200.
+pub async fn post(
+    State(app): State<Arc<App>>,
+    Extension(origin): Extension<Origin>,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, OAuthError> {
+    // §2.1: the client is authenticated, then the token is seen to be its own.
+    let client = app.authenticate_client(&client::proof(&headers, &form, origin.clone())?).await?;
+    let token = form.get("token").ok_or_else(|| OAuthError::invalid_request("token is missing."))?;
+    if !app.revoke_token(&client, token, &origin).await? {
+        return Err(OAuthError::unauthorized_client("The token was issued to another client."));
+    }
+    let mut response = StatusCode::OK.into_response();
+    never_stored(&mut response);
+    Ok(response)
+}

@@ -1,0 +1,233 @@
+//! Every route of the server, as data: the door it belongs to, who may use it, whether it changes
+//! anything. The router is made of this list, and the tests walk it, so that no route escapes the
+//! suites for strangers, for cross-site requests and for the audit log.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+use portcullis_domain::audit::Event;
+use tower_http::csrf::CsrfLayer;
+
+use crate::{
+    access::{self, Access},
+    api,
+    app::App,
+    assets, console, oauth,
+};
+
+/// The door a route belongs to: how its errors look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Pages for people.
+    Console,
+    /// JSON for programs.
+    Api,
+    /// The OAuth endpoints and discovery.
+    OAuth,
+    /// For the operator's machinery.
+    Operations,
+}
+
+/// A route.
+pub struct Route {
+    /// The method; `GET` answers `HEAD` too.
+    pub method: Method,
+    /// The path, in the router's notation.
+    pub path: &'static str,
+    /// The door.
+    pub door: Door,
+    /// Who may use it.
+    pub access: Access,
+    /// What it leaves in the audit log when it does what it is for; empty when it changes nothing.
+    pub events: &'static [Event],
+    handler: MethodRouter<Arc<App>>,
+}
+
+fn reads(door: Door, path: &'static str, access: Access, handler: MethodRouter<Arc<App>>) -> Route {
+    Route { method: Method::GET, path, door, access, events: &[], handler }
+}
+
+fn acts(
+    door: Door,
+    path: &'static str,
+    access: Access,
+    events: &'static [Event],
+    handler: MethodRouter<Arc<App>>,
+) -> Route {
+    Route { method: Method::POST, path, door, access, events, handler }
+}
+
+/// All routes.
+#[must_use]
+pub fn all() -> Vec<Route> {
+    [console_routes(), api_routes(), oauth_routes()].into_iter().flatten().collect()
+}
+
+fn console_routes() -> Vec<Route> {
+    use Access::{Anyone, SignedIn, SuperAdmin};
+    use Door::Console;
+    use console::{account, audit, credentials, pages, setup, sign_in};
+    vec![
+        reads(Console, "/", SignedIn, get(pages::overview)),
+        reads(Console, "/help", SignedIn, get(pages::help)),
+        reads(Console, "/sign-in", Anyone, get(sign_in::page)),
+        acts(Console, "/sign-in", Anyone, &[Event::SignedIn], post(sign_in::sign_in)),
+        acts(Console, "/sign-out", SignedIn, &[Event::SignedOut], post(sign_in::sign_out)),
+        reads(Console, "/setup/{token}", Anyone, get(setup::page)),
+        acts(Console, "/setup/{token}", Anyone, &[Event::UserCreated], post(setup::set_up)),
+        reads(Console, "/account", SignedIn, get(account::page)),
+        acts(Console, "/account/profile", SignedIn, &[Event::ProfileChanged], post(account::change_profile)),
+        acts(Console, "/account/password", SignedIn, &[Event::PasswordChanged], post(account::change_password)),
+        acts(
+            Console,
+            "/account/sessions/end-others",
+            SignedIn,
+            &[Event::SessionsEnded],
+            post(account::end_others),
+        ),
+        reads(Console, "/account/credentials", SuperAdmin, get(credentials::page)),
+        reads(Console, "/account/credentials/use", SuperAdmin, get(credentials::recent_use)),
+        reads(Console, "/account/credentials/revoke", SuperAdmin, get(credentials::confirm_revoke)),
+        // A refusal of these two is the use-case's, which records it as an attempt at the act.
+        acts(
+            Console,
+            "/account/credentials/generate",
+            SignedIn,
+            &[Event::CredentialGenerated],
+            post(credentials::generate),
+        ),
+        acts(
+            Console,
+            "/account/credentials/revoke",
+            SignedIn,
+            &[Event::CredentialRevoked],
+            post(credentials::revoke),
+        ),
+        reads(Console, "/audit", SuperAdmin, get(audit::page)),
+        reads(Console, "/assets/{name}", Anyone, get(assets::get)),
+    ]
+}
+
+fn api_routes() -> Vec<Route> {
+    use Access::{Anyone, Api, ApiSuperAdmin};
+    use Door::{Api as ApiDoor, Operations};
+    use api::{accounts, audit, credentials, sessions};
+    vec![
+        acts(ApiDoor, "/api/v1/session", Anyone, &[Event::SignedIn], post(sessions::sign_in)),
+        acts(ApiDoor, "/api/v1/session/end", Api(None), &[Event::SignedOut], post(sessions::sign_out)),
+        reads(ApiDoor, "/api/v1/me", Api(None), get(accounts::me)),
+        reads(ApiDoor, "/api/v1/users", ApiSuperAdmin("users:read"), get(accounts::users)),
+        reads(ApiDoor, "/api/v1/users/{user}", ApiSuperAdmin("users:read"), get(accounts::user)),
+        reads(ApiDoor, "/api/v1/users/{user}/credential", Api(None), get(credentials::show)),
+        acts(
+            ApiDoor,
+            "/api/v1/users/{user}/credential/generate",
+            Api(None),
+            &[Event::CredentialGenerated],
+            post(credentials::generate),
+        ),
+        acts(
+            ApiDoor,
+            "/api/v1/users/{user}/credential/revoke",
+            Api(None),
+            &[Event::CredentialRevoked],
+            post(credentials::revoke),
+        ),
+        reads(ApiDoor, "/api/v1/audit", ApiSuperAdmin("audit:read"), get(audit::page)),
+        reads(ApiDoor, "/api/v1/openapi.json", Anyone, get(api::openapi::document)),
+        reads(Operations, "/health/live", Anyone, get(api::health::live)),
+        reads(Operations, "/health/ready", Anyone, get(api::health::ready)),
+    ]
+}
+
+fn oauth_routes() -> Vec<Route> {
+    use Access::Anyone;
+    use Door::OAuth;
+    use oauth::{introspect, jwks, metadata, revoke, token};
+    let server = get(metadata::authorization_server);
+    vec![
+        // Issued tokens have a record of their own (L-4); what the audit log has are refusals.
+        acts(OAuth, "/oauth/token", Anyone, &[Event::TokenRefused], post(token::post)),
+        acts(OAuth, "/oauth/introspect", Anyone, &[Event::TokenRefused], post(introspect::post)),
+        acts(OAuth, "/oauth/revoke", Anyone, &[Event::TokenRevoked], post(revoke::post)),
+        reads(OAuth, "/.well-known/oauth-authorization-server", Anyone, server.clone()),
+        reads(OAuth, "/.well-known/openid-configuration", Anyone, server),
+        reads(OAuth, oauth::RESOURCE_METADATA_PATH, Anyone, get(metadata::protected_resource)),
+        reads(OAuth, "/.well-known/jwks.json", Anyone, get(jwks::get)),
+    ]
+}
+
+/// The router made of [`all`].
+pub fn router(app: &Arc<App>) -> Router {
+    let mut router = Router::new();
+    for route in all() {
+        let (app, access) = (Arc::clone(app), route.access);
+        let mut handler = route.handler;
+        handler = handler.layer(middleware::from_fn(move |request: Request, next: Next| {
+            access::check(Arc::clone(&app), access, request, next)
+        }));
+        // Writes only from our own pages, or from programs that are not browsers (protocol 31).
+        handler = match (route.door, route.method) {
+            (Door::Console, Method::POST) => {
+                handler.layer(CsrfLayer::new().with_rejection_response(|_| console::cross_site()))
+            }
+            (Door::Api, Method::POST) => handler.layer(CsrfLayer::new().with_rejection_response(cross_site)),
+            _ => handler,
+        };
+        router = router.route(route.path, handler);
+    }
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(app), console::write_message))
+        .with_state(Arc::clone(app))
+}
+
+fn cross_site(_: tower_http::csrf::ProtectionError) -> Response {
+    let detail = "This request came from another site, so nothing was done. Open the console and try from there.";
+    api::problem::Problem::new(StatusCode::FORBIDDEN, "cross_site", detail).into_response()
+}
+
+async fn not_found(request: Request) -> Response {
+    let failure = crate::error::Failure::NotFound;
+    if is_for_programs(request.uri().path()) {
+        api::problem::Problem::from(failure).into_response()
+    } else {
+        console::refuse(&failure, request.method(), request.uri())
+    }
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let detail = "This address does not take that method. The Allow header lists those it does.";
+    if request.uri().path().starts_with("/oauth/") {
+        return oauth::error::OAuthError::wrong_method().into_response();
+    }
+    if is_for_programs(request.uri().path()) || request.method() != Method::GET {
+        return api::problem::Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+            .into_response();
+    }
+    // Somebody reloaded a page that was the answer to a form: the page itself is one step up.
+    (StatusCode::SEE_OTHER, [(header::LOCATION, parent(request.uri().path()))]).into_response()
+}
+
+/// The page a form belongs to, for a browser that asks for the form's address.
+fn parent(path: &str) -> &'static str {
+    if path.starts_with("/account/credentials") {
+        "/account/credentials"
+    } else if path.starts_with("/account") {
+        "/account"
+    } else {
+        "/"
+    }
+}
+
+fn is_for_programs(path: &str) -> bool {
+    ["/api/", "/oauth/", "/.well-known/", "/health/"].iter().any(|door| path.starts_with(door))
+}

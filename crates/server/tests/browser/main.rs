@@ -1,0 +1,21 @@
+//! The console in a real browser: every journey a person takes, and how each page looks.
+//!
+//! `dev/test` starts chromedriver and says where it is. Each page that a test looks at is also
+//! photographed (light and dark, at three widths), checked with axe-core, checked for sideways
+//! scrolling from 320 to 1920 px, and must leave the browser's log empty.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod account;
+mod audit;
+mod browser;
+mod journey;
+mod keyboard;
+mod look;
+mod no_script;
+mod secrets;
+mod server;
+mod states;
+#[allow(dead_code, unused_imports, unused_macros, reason = "the HTTP suite uses the rest of it")]
+#[path = "../http/support.rs"]
+mod support;

@@ -1,0 +1,264 @@
+//! Protocol 43: what is too large, too deep, too slow or no HTTP at all is answered early and
+//! clearly, and the server works on.
+
+use portcullis_domain::accounts::Role;
+use reqwest::{Method, StatusCode, header};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{FORM, PASSWORD, World, on_both};
+
+on_both! {
+    protocol43_a_body_over_64_kib_is_refused_at_every_door
+    protocol43_nul_and_bad_utf8_in_every_field_is_a_clear_refusal
+    protocol43_deep_and_broken_json_is_a_clear_refusal
+}
+
+const MARIA: &str = "maria@acme.example";
+
+/// Sends bytes and reads until the server closes the connection.
+async fn raw(world: &World, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn status_of(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0)
+}
+
+async fn assert_still_works(world: &World) {
+    let answer = world.stranger().request(Method::GET, "/health/ready").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+async fn protocol43_a_body_over_64_kib_is_refused_at_every_door(world: World) {
+    let maria = world.maria().await;
+    for path in ["/sign-in", "/account/profile", "/account/credentials/revoke", "/oauth/token", "/oauth/revoke"] {
+        let body = format!("email=a&grant_type=client_credentials&client_id={}", "x".repeat(64 * 1024));
+        let request = maria.request(Method::POST, path).header(header::CONTENT_TYPE, FORM);
+        let answer = request.body(body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+        assert!(!answer.text().await.unwrap().is_empty(), "{path} says what is wrong");
+    }
+    let large = serde_json::json!({ "email": MARIA, "password": "x".repeat(64 * 1024) });
+    let answer = world.stranger().request(Method::POST, "/api/v1/session").json(&large).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    // Without a length the same is found out while reading.
+    let chunk = format!("{:x}\r\n{}\r\n", 16 * 1024, "x".repeat(16 * 1024));
+    for (path, kind) in [("/sign-in", FORM), ("/api/v1/session", "application/json"), ("/oauth/token", FORM)] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n"
+        );
+        let answer = raw(&world, format!("{head}{}0\r\n\r\n", chunk.repeat(5)).as_bytes()).await;
+        assert_eq!(status_of(&answer), 413, "{path}: {answer}");
+    }
+    let fits = format!("email={MARIA}&password={}", "x".repeat(60 * 1024));
+    let request = world.stranger().request(Method::POST, "/sign-in").header(header::CONTENT_TYPE, FORM);
+    assert_eq!(request.body(fits).send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_still_works(&world).await;
+}
+
+async fn protocol43_nul_and_bad_utf8_in_every_field_is_a_clear_refusal(world: World) {
+    let maria = world.maria().await;
+    let fields = [
+        ("/sign-in", &["email", "password", "next"][..]),
+        ("/account/profile", &["name", "language", "time_zone"]),
+        ("/account/password", &["present_password", "new_password"]),
+        ("/account/credentials/revoke", &["client_id"]),
+        ("/oauth/token", &["grant_type", "client_id", "client_secret", "scope", "resource"]),
+        ("/oauth/introspect", &["client_id", "client_secret", "token"]),
+        ("/oauth/revoke", &["client_id", "client_secret", "token"]),
+    ];
+    for (path, names) in fields {
+        for hostile in names.iter() {
+            for bytes in ["%00", "a%00b", "%ff%fe", "%ed%a0%80", "%", "%f0%28%8c%28"] {
+                let pairs = names.iter().map(|n| match n {
+                    n if n == hostile => format!("{n}={bytes}"),
+                    &"grant_type" => "grant_type=client_credentials".to_owned(),
+                    n => format!("{n}=x@y.z"),
+                });
+                let body = pairs.collect::<Vec<_>>().join("&");
+                let request = maria.request(Method::POST, path).header(header::CONTENT_TYPE, FORM);
+                let answer = request.body(body.clone()).send().await.unwrap();
+                assert!(answer.status().is_client_error(), "{path} {body}: {}", answer.status());
+            }
+        }
+    }
+    for path in [
+        "/api/v1/users?search=%00",
+        "/api/v1/users?search=%ff",
+        "/api/v1/audit?actor=%00&subject=%00",
+        "/audit?actor=%00&subject=a%00&event=",
+        "/account/credentials?revoked=%00",
+        "/sign-in?next=%00&done=%00",
+    ] {
+        let answer = maria.get(path).await;
+        assert!(!answer.status().is_server_error(), "{path}: {}", answer.status());
+    }
+    for path in ["/api/v1/users/%00", "/api/v1/users/%ff/credential", "/assets/%00", "/%00", "/audit?event=%00"] {
+        let answer = maria.get(path).await;
+        assert!(answer.status().is_client_error(), "{path}: {}", answer.status());
+    }
+    for line in
+        [&b"User-Agent: \xff\xfe"[..], b"Cookie: \xff", b"Authorization: Basic \xff", b"X-Forwarded-For: \xff"]
+    {
+        let mut bytes = b"POST /oauth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n".to_vec();
+        bytes.extend_from_slice(line);
+        bytes.extend_from_slice(
+            b"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 29\r\n\r\n",
+        );
+        bytes.extend_from_slice(b"grant_type=client_credentials");
+        let answer = raw(&world, &bytes).await;
+        assert!((400..500).contains(&status_of(&answer)), "{answer}");
+    }
+    let basic = world.stranger().token("grant_type=client_credentials").basic_auth("a\0b", Some("\0"));
+    assert_eq!(basic.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(maria.get("/audit").await.status(), StatusCode::OK, "the log can still be read");
+    world.log_is_whole().await;
+}
+
+async fn protocol43_deep_and_broken_json_is_a_clear_refusal(world: World) {
+    let deep = format!("{}1{}", "[".repeat(30_000), "]".repeat(30_000));
+    let objects = format!("{}1{}", "{\"email\":".repeat(6000), "}".repeat(6000));
+    for body in [
+        deep,
+        objects,
+        "{".to_owned(),
+        "null".to_owned(),
+        "[]".to_owned(),
+        "{\"email\":\"a@b.c\",\"email\":\"a@b.c\",\"password\":\"x\"}".to_owned(),
+        "{\"email\":\"a@b.c\",\"password\":\"x\",\"admin\":true}".to_owned(),
+        "{\"email\":[\"a@b.c\",\"d@e.f\"],\"password\":\"x\"}".to_owned(),
+        "{\"email\":\"\\ud800\",\"password\":\"x\"}".to_owned(),
+        String::new(),
+    ] {
+        let request = world.stranger().request(Method::POST, "/api/v1/session");
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_client_error(), "{body:.60}: {}", answer.status());
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json", "{body:.60}");
+        assert!(answer.text().await.unwrap().contains("OpenAPI document describes it"), "{body:.60}");
+    }
+    let nul = serde_json::json!({ "email": "a\0@b.c", "password": "x\0" });
+    let answer = world.stranger().request(Method::POST, "/api/v1/session").json(&nul).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert_still_works(&world).await;
+}
+
+#[tokio::test]
+async fn protocol43_too_many_or_too_large_headers_are_431_and_early() {
+    let world = World::sqlite(&[]).await;
+    let large = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(100 * 1024));
+    assert_eq!(status_of(&raw(&world, large.as_bytes()).await), 431);
+    let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-A: 1\r\n".repeat(200));
+    assert_eq!(status_of(&raw(&world, many.as_bytes()).await), 431);
+    let endless = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100 * 1024));
+    let answer = raw(&world, endless.as_bytes()).await;
+    assert!([414, 431].contains(&status_of(&answer)), "{answer}");
+    for nonsense in
+        [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"]
+    {
+        let answer = raw(&world, nonsense).await;
+        assert!(answer.is_empty() || status_of(&answer) == 400, "{answer}");
+    }
+    let smuggled = "POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = raw(&world, smuggled.as_bytes()).await;
+    assert!(!answer.contains("HTTP/1.1 200"), "no second request is read out of a body: {answer}");
+    for lengths in
+        ["Content-Length: 1\r\nContent-Length: 2", "Content-Length: -1", "Content-Length: 99999999999999999999"]
+    {
+        let answer =
+            raw(&world, format!("POST /sign-in HTTP/1.1\r\nHost: x\r\n{lengths}\r\n\r\n").as_bytes()).await;
+        assert!(answer.is_empty() || [400, 413].contains(&status_of(&answer)), "{lengths}: {answer}");
+    }
+    let old = raw(&world, b"GET /health/live HTTP/1.0\r\n\r\n").await;
+    assert!(old.starts_with("HTTP/1.0 200") || old.starts_with("HTTP/1.1 200"), "HTTP/1.0 is served: {old}");
+    assert_still_works(&world).await;
+}
+
+#[tokio::test]
+async fn protocol43_slow_heads_and_slow_bodies_are_closed_at_their_deadline() {
+    let world = World::sqlite(&[("header_timeout_seconds", "1"), ("request_timeout_seconds", "1")]).await;
+    // Nothing at all, half a head, and a body that never comes: each read ends because the server
+    // ends it.
+    assert_eq!(status_of(&raw(&world, b"").await), 0);
+    assert_eq!(status_of(&raw(&world, b"PRI * HT").await), 0);
+    assert!([0, 408].contains(&status_of(&raw(&world, b"GET / HT").await)));
+    assert!([0, 408].contains(&status_of(&raw(&world, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await)));
+    for (path, kind) in [("/sign-in", FORM), ("/api/v1/session", "application/json"), ("/oauth/token", FORM)] {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\nhalf");
+        let answer = raw(&world, head.as_bytes()).await;
+        assert!([0, 408].contains(&status_of(&answer)), "{path}: {answer}");
+    }
+    assert_still_works(&world).await;
+}
+
+#[tokio::test]
+async fn protocol43_who_does_not_read_the_answers_loses_the_place() {
+    let world = World::sqlite(&[("max_connections", "1"), ("request_timeout_seconds", "1")]).await;
+    let mut greedy = TcpStream::connect(world.address).await.unwrap();
+    let ask = b"GET /assets/console.css HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000);
+    // The rest may not be taken any more; then the place is free already.
+    let _ = tokio::time::timeout(std::time::Duration::from_millis(500), greedy.write_all(&ask)).await;
+    assert_still_works(&world).await;
+    drop(greedy);
+}
+
+#[tokio::test]
+async fn protocol43_idle_connections_do_not_stop_others() {
+    // More of them than there are places: the places come back at the deadline.
+    let world = World::sqlite(&[("max_connections", "50"), ("header_timeout_seconds", "1")]).await;
+    let mut idle = Vec::new();
+    for i in 0..300 {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        if i % 2 == 0 {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        }
+        idle.push(stream);
+    }
+    let maria = world.maria().await;
+    let program = maria.generate().await;
+    for _ in 0..10 {
+        assert_eq!(program.ask().await.status(), StatusCode::OK);
+    }
+    assert_eq!(maria.get("/").await.status(), StatusCode::OK);
+    drop(idle);
+    assert_still_works(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_sign_ins_is_told_to_wait_and_leaves_tokens_alone() {
+    let world = World::sqlite(&[]).await;
+    let maria = world.maria().await;
+    world.user("paulo@acme.example", Role::User).await;
+    let program = maria.generate().await;
+    let mut flood = tokio::task::JoinSet::new();
+    for i in 0..200 {
+        let body = serde_json::json!({ "email": format!("user{i}@acme.example"), "password": PASSWORD });
+        let request = world.stranger().request(Method::POST, "/api/v1/session").json(&body);
+        flood.spawn(async move {
+            let answer = request.send().await.unwrap();
+            (answer.status(), answer.headers().contains_key(header::RETRY_AFTER))
+        });
+    }
+    for _ in 0..20 {
+        assert_eq!(program.ask().await.status(), StatusCode::OK);
+        assert_eq!(maria.get("/").await.status(), StatusCode::OK);
+    }
+    let answers = flood.join_all().await;
+    for (status, retry) in &answers {
+        match *status {
+            StatusCode::UNAUTHORIZED => {}
+            StatusCode::SERVICE_UNAVAILABLE => assert!(retry, "503 says when to come back"),
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(world.sign_in("paulo@acme.example").await.get("/").await.status(), StatusCode::OK);
+}

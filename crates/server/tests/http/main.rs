@@ -1,0 +1,27 @@
+//! The server from outside, over real HTTP, on both databases, on a clock that the tests set.
+//!
+//! Three actors ask: [`support::Stranger`], [`support::Person`] (a session cookie, as a browser
+//! sends it) and [`support::Program`] (a Client ID and Client Secret, or an access token). A test
+//! reads as a story.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod audit;
+mod canary;
+mod cli;
+mod console;
+mod crash;
+mod crash_postgres;
+mod credentials;
+mod discovery;
+mod introspect;
+mod journey;
+mod limits;
+mod openapi;
+mod resources;
+mod revoke;
+mod routes;
+mod sessions;
+mod setup;
+mod support;
+mod token;
