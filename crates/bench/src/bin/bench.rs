@@ -1,0 +1,106 @@
+//! The conductor of the benchmark, started by `dev/bench`, which builds everything first.
+//!
+//! In every round each server has its turn under the same load, one after the other, so that whatever
+//! else the machine does falls on all of them. What is printed, and written to
+//! `target/bench/result.md`, are the medians over the rounds. Every step has a limit; whatever was
+//! started is ended on every way out, an interrupt included, and nothing else is.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the table is the output, the progress goes beside it"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use portcullis_bench::contestant::{Contestant, Cores};
+use portcullis_bench::report::{self, Row};
+use portcullis_bench::round::{self, Load};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The command line.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many rounds; 5, or 2 with --quick.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=20))]
+    rounds: Option<u8>,
+    /// How many seconds of a turn are measured; 10, or 3 with --quick.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: Option<u64>,
+    /// A short run, to see that everything works.
+    #[arg(long)]
+    quick: bool,
+    /// How many connections are kept busy.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    connections: u16,
+    /// Only these servers.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Contestant>,
+    /// The core of the server.
+    #[arg(long, default_value_t = 0)]
+    server_core: usize,
+    /// The core of the load generator and of PostgreSQL.
+    #[arg(long, default_value_t = 1)]
+    load_core: usize,
+}
+
+impl Args {
+    fn rounds(&self) -> u8 {
+        self.rounds.unwrap_or(if self.quick { 2 } else { 5 })
+    }
+
+    fn load(&self) -> Load {
+        let (seconds, warm_up) = if self.quick { (3, 1) } else { (10, 2) };
+        Load { connections: self.connections, seconds: self.seconds.unwrap_or(seconds), warm_up }
+    }
+}
+
+/// The directory everything goes to: `bench` in the build directory this program lies in.
+fn bench_dir() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.parent().and_then(Path::parent).context("this program lies in no build directory")?;
+    let dir = target.join("bench");
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+/// Runs all rounds and writes the report.
+async fn run(args: &Args) -> anyhow::Result<()> {
+    let cores = Cores { server: args.server_core, load: args.load_core };
+    if cores.server == cores.load {
+        bail!("the server and the load generator each need a core of their own");
+    }
+    let (dir, load) = (bench_dir()?, args.load());
+    let chosen = Contestant::ALL.into_iter().filter(|one| args.only.is_empty() || args.only.contains(one));
+    let mut rows: Vec<Row> = chosen.map(|contestant| Row { contestant, turns: Vec::new() }).collect();
+    for number in 1..=args.rounds() {
+        for row in &mut rows {
+            let name = row.contestant.name();
+            let turn = Box::pin(round::turn(row.contestant, cores, load, &dir)).await;
+            let turn = turn.with_context(|| format!("round {number}, {name}"))?;
+            eprintln!("round {number} of {}: {name}: {:.0} tokens/s", args.rounds(), turn.rps);
+            row.turns.push(turn);
+        }
+    }
+    let text = report::markdown(&rows, load, cores, &dir);
+    fs::write(dir.join("result.md"), &text)?;
+    println!("{text}");
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    // Whichever comes first drops the run, and with it everything it has started.
+    tokio::select! {
+        done = run(&args) => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("asked to end"),
+        _ = hang_up.recv() => bail!("the terminal is gone"),
+    }
+}

@@ -1,0 +1,51 @@
+//! What a token costs.
+//!
+//! Three programs live here. `bench-floor` is the yardstick: a bare HTTP server that does for a
+//! token only what no server can leave out. `bench-load` is the client: it keeps a number of
+//! connections busy with token requests and prints what it saw. `bench` is the conductor, started
+//! by `dev/bench`: it runs the floor and Portcullis in turn under the same load and writes a table
+//! that puts one beside the other. A figure without its floor says more about the machine than
+//! about the server, which is why the table always holds both, of the same run.
+//!
+//! This library is what the three share: the load's report, reading `/proc`, keeping the started
+//! processes on a leash, and the table.
+
+pub mod contestant;
+pub mod database;
+pub mod outside;
+pub mod process;
+pub mod report;
+pub mod round;
+
+use serde::{Deserialize, Serialize};
+
+/// What `bench-load` prints: one JSON object. Times are in microseconds, seen from the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// How many requests began and ended within the measured time and got a token.
+    pub requests: u64,
+    /// How many failed or got no token, during the warm-up too.
+    pub errors: u64,
+    /// The first of those failures, in words.
+    pub first_error: Option<String>,
+    /// Every answered request, with the warm-up and the last ones under way at the end: what the
+    /// server's CPU time has to be divided by.
+    pub requests_in_all: u64,
+    /// How long the measured time was.
+    pub seconds: f64,
+    /// Requests per second.
+    pub rps: f64,
+    /// The median time of an answer.
+    pub p50_us: u64,
+    /// Nine of ten answers came within this.
+    pub p90_us: u64,
+    /// Ninety-nine of a hundred answers came within this.
+    pub p99_us: u64,
+    /// The slowest answer.
+    pub max_us: u64,
+    /// The CPU time of the load generator itself. Close to the wall time means that the client, and
+    /// not the server, was the limit.
+    pub cpu_seconds: f64,
+    /// The wall time of the load generator, from its start to its end.
+    pub wall_seconds: f64,
+}
