@@ -67,7 +67,7 @@ pub struct Session {
     pub password_at: Option<Timestamp>,
     /// The address it was last used from.
     pub ip: String,
-    /// The program it was last used with, as the program names itself.
+    /// The program it was opened with, as the program names itself.
     pub user_agent: String,
 }
 

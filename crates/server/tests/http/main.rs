@@ -24,4 +24,5 @@ mod routes;
 mod sessions;
 mod setup;
 mod support;
+mod tls;
 mod token;
