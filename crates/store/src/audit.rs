@@ -40,9 +40,6 @@ pub enum AuditPage {
     After(i64),
 }
 
-/// A record and its number, as read.
-pub type AuditRow = Record;
-
 /// What following the whole chain found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainState {
@@ -177,7 +174,7 @@ impl Tx {
         filter: &AuditFilter,
         page: AuditPage,
         limit: u32,
-    ) -> Result<Vec<AuditRow>, StoreError> {
+    ) -> Result<Vec<Record>, StoreError> {
         let from = filter.from.map_or(i64::MIN, Timestamp::as_microsecond);
         let until = filter.until.map_or(i64::MAX, Timestamp::as_microsecond);
         let (sql, seq) = match page {

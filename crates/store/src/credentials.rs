@@ -38,9 +38,6 @@ pub(crate) struct PresentedRow {
     pub(crate) owner: StandingRow,
 }
 
-/// A credential in its owner's place: active, suspended, or expired and not yet retired.
-pub type HeldCredential = Credential;
-
 /// A credential and the facts of its owner, read together: all that its standing needs.
 #[derive(Debug, Clone)]
 pub struct PresentedClient {
@@ -108,7 +105,7 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn held_credential(&mut self, owner: UserId) -> Result<Option<HeldCredential>, StoreError> {
+    pub async fn held_credential(&mut self, owner: UserId) -> Result<Option<Credential>, StoreError> {
         let sql = concat!(
             "SELECT ",
             credential_columns!(),

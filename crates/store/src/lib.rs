@@ -23,8 +23,8 @@ mod sessions;
 mod tokens;
 mod tx;
 
-pub use audit::{AuditFilter, AuditPage, AuditRow, ChainState};
-pub use credentials::{HeldCredential, PresentedClient};
+pub use audit::{AuditFilter, AuditPage, ChainState};
+pub use credentials::PresentedClient;
 pub use error::{OpenError, StoreError};
 pub use installation::Installation;
 pub use open::{Database, OpenOptions};

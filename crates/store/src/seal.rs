@@ -151,6 +151,16 @@ impl MasterKeys {
         DigestKey::new(self.current.clone(), &sub_key(key, purpose))
     }
 
+    /// All digest keys for a purpose by their ids, for who needs them often: deriving one costs more
+    /// than using it.
+    #[must_use]
+    pub fn digest_keys(&self, purpose: Purpose) -> BTreeMap<String, DigestKey> {
+        let derive = |(id, key): (&String, &Secret<[u8; KEY_BYTES]>)| {
+            (id.clone(), DigestKey::new(id.clone(), &sub_key(key.expose_secret(), purpose)))
+        };
+        self.keys.iter().map(derive).collect()
+    }
+
     /// The digest key that a stored digest names.
     ///
     /// # Errors

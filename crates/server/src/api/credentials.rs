@@ -97,6 +97,17 @@ impl From<Held> for CredentialView {
     }
 }
 
+/// Refuses a path that names another user, and a caller without the right that is asked besides;
+/// the attempt is on record (C-3).
+async fn own(app: &App, caller: &Caller, user: &str, right: Result<(), Failure>) -> Result<(), Failure> {
+    let is_own = named_user(caller, user)? == caller.user.id;
+    let decided = if is_own { right } else { Err(Failure::NotOwner) };
+    if let Err(failure) = &decided {
+        app.record_access_refused(caller, &format!("credential of {user}"), failure.code()).await?;
+    }
+    decided
+}
+
 /// The caller's credential.
 ///
 /// # Errors
@@ -111,11 +122,7 @@ pub async fn show(
     Extension(caller): Extension<Caller>,
     Path(user): Path<String>,
 ) -> Result<Json<CredentialView>, Problem> {
-    let is_own = named_user(&caller, &user)? == caller.user.id;
-    if let Err(failure) = if is_own { caller.super_admin() } else { Err(Failure::NotOwner) } {
-        app.record_access_refused(&caller, &format!("credential of {user}"), failure.code()).await?;
-        return Err(failure.into());
-    }
+    own(&app, &caller, &user, caller.super_admin()).await?;
     let tab = app.credential_tab(&caller).await?;
     Ok(Json(tab.held.ok_or(Failure::NoCredential)?.into()))
 }
@@ -136,11 +143,8 @@ pub async fn generate(
     Extension(caller): Extension<Caller>,
     Path(user): Path<String>,
 ) -> Result<(StatusCode, Json<GeneratedView>), Problem> {
-    if named_user(&caller, &user)? != caller.user.id {
-        let failure = Failure::NotOwner;
-        app.record_access_refused(&caller, &format!("credential of {user}"), failure.code()).await?;
-        return Err(failure.into());
-    }
+    // Whether the caller may generate is the use-case's to say, and to record.
+    own(&app, &caller, &user, Ok(())).await?;
     let generated = app.generate_credential(&caller).await?;
     let Credential { client_id, generated_at, expires_at, .. } = generated.credential;
     let view = GeneratedView {

@@ -100,10 +100,11 @@ impl App {
         let mut act = self.store.act().await?;
         // Read again inside the act: what was true before the slow hash may not be any more.
         let user = act.user(user.id).await?.ok_or(Failure::WrongPassword)?;
-        if act.password_hash(user.id).await?.as_deref() != Some(hash.as_str()) {
-            return Err(Failure::Conflict);
-        }
         let entry = Entry::done(now, By::User(user.id.to_string()), &origin, Event::SignedIn, user.id.to_string());
+        if act.password_hash(user.id).await?.as_deref() != Some(hash.as_str()) {
+            act.commit(&[entry.refused("wrong_password")]).await?;
+            return Err(Failure::WrongPassword);
+        }
         if user.standing.status.0 != Status::Active {
             act.commit(&[entry.refused("not_active")]).await?;
             return Err(Failure::NotActive);

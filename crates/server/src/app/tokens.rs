@@ -5,17 +5,21 @@
 //! commit), and each signs its own token afterwards. So the answer is always read from the truth,
 //! after the request has come in, and every token is on record before it leaves (L-4, C-11).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use portcullis_domain::{
     audit::{By, Entry, Event, Origin},
     credentials::{ClientId, Standing},
-    secret::{ExposeSecret, SecretText},
+    secret::{DigestKey, ExposeSecret, KeyedDigest, SecretText},
     sessions::Actor,
     tokens::{Claims, ends_at},
 };
-use portcullis_store::{NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord};
+use portcullis_store::{MasterKeyError, NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
@@ -100,9 +104,19 @@ pub struct Issuer {
 struct Gate {
     store: Store,
     clock: Clock,
+    keys: BTreeMap<String, DigestKey>,
+    /// What a secret is compared with when there is no credential, and the key for that.
+    nobody: (DigestKey, KeyedDigest),
 }
 
 impl Gate {
+    fn new(store: Store, clock: Clock) -> Self {
+        let keys = store.keys().digest_keys(Purpose::ClientSecret);
+        let current = store.digest_key(Purpose::ClientSecret);
+        let nobody = (current.clone(), current.digest(&clock.random::<32>()));
+        Self { store, clock, keys, nobody }
+    }
+
     /// The one decision about a presented client. Without a credential the same work is done, so
     /// that an unknown id takes as long as a wrong secret (protocol 9).
     fn judge<'a>(
@@ -111,18 +125,11 @@ impl Gate {
         found: Option<&'a PresentedClient>,
         now: Timestamp,
     ) -> Result<&'a PresentedClient, ClientRefused> {
-        let keys = self.store.keys();
-        let current = keys.digest_key(Purpose::ClientSecret);
-        let key = match found {
-            Some(c) if c.credential.digest.key_id != current.id() => {
-                keys.digest_key_by_id(Purpose::ClientSecret, &c.credential.digest.key_id)?
-            }
-            _ => current,
+        let (key, stored) = match found.map(|c| &c.credential.digest) {
+            Some(stored) => (self.keys.get(&stored.key_id).ok_or_else(|| unknown_key(&stored.key_id))?, stored),
+            None => (&self.nobody.0, &self.nobody.1),
         };
-        let presented = proof.secret.expose_secret().as_bytes();
-        let nobody = key.digest(b"nobody's secret");
-        let stored = found.map_or(&nobody, |c| &c.credential.digest);
-        let right = stored.matches(&key, presented);
+        let right = stored.matches(key, proof.secret.expose_secret().as_bytes());
         let Some(client) = found.filter(|_| right) else { return Err(ClientRefused::Unproven) };
         match client.credential.standing(&client.owner, now) {
             Standing::Active => Ok(client),
@@ -131,13 +138,17 @@ impl Gate {
     }
 }
 
+fn unknown_key(id: &str) -> Failure {
+    MasterKeyError::Unknown(id.to_owned()).into()
+}
+
 impl Issuer {
     /// Starts the task that gathers requests.
     #[must_use]
     pub fn start(store: Store, clock: Clock, lifespan_seconds: u32) -> Self {
         let (queue, mut waiting) = mpsc::channel::<Request>(QUEUE);
         let parallel = if store.has_many_writers() { PARALLEL } else { 1 };
-        let gate = Arc::new(Gate { store, clock });
+        let gate = Arc::new(Gate::new(store, clock));
         let worker = Arc::clone(&gate);
         tokio::spawn(async move {
             let turns = Arc::new(Semaphore::new(parallel));

@@ -8,7 +8,7 @@ use portcullis_domain::{
     accounts::{Standing, Status},
     audit::{Broken, By, Entry, Event, Head, Origin, Record},
 };
-use portcullis_store::{AuditFilter, AuditPage, AuditRow, ChainState, MasterKeys, OpenOptions, Store, StoreError};
+use portcullis_store::{AuditFilter, AuditPage, ChainState, MasterKeys, OpenOptions, Store, StoreError};
 
 use crate::support::{Fresh, after, at_once, keys, now, on_both, record, user};
 
@@ -48,7 +48,7 @@ async fn verify(fresh: &Fresh) -> ChainState {
     fresh.store.verify_audit().await.unwrap()
 }
 
-async fn all(fresh: &Fresh) -> Vec<AuditRow> {
+async fn all(fresh: &Fresh) -> Vec<portcullis_domain::audit::Record> {
     fresh.read(async |tx| tx.audit_page(&AuditFilter::default(), AuditPage::After(0), 1000).await.unwrap()).await
 }
 
