@@ -48,14 +48,42 @@ events! {
     PasswordChanged => "password.change", "Password changed";
     /// A user changed name, language or time zone.
     ProfileChanged => "profile.change", "Profile changed";
+    /// A password was changed with a link sent by mail, or such a link was asked for or refused.
+    PasswordReset => "password.reset", "Password reset";
     /// An account was made.
     UserCreated => "user.create", "User created";
+    /// A user was invited.
+    UserInvited => "user.invite", "User invited";
+    /// An invited user set name and password, or an inactive one was made active again.
+    UserActivated => "user.activate", "User activated";
+    /// A user was deactivated.
+    UserDeactivated => "user.deactivate", "User deactivated";
+    /// A user was deleted (C-10).
+    UserDeleted => "user.delete", "User deleted";
+    /// A role was given or taken.
+    RoleChanged => "role.change", "Role changed";
+    /// Multi-factor authentication was turned on.
+    MfaEnabled => "mfa.enable", "MFA turned on";
+    /// It was turned off, by the user or by an administrator, or that was refused.
+    MfaDisabled => "mfa.disable", "MFA turned off";
+    /// A second factor was added, renamed or removed while MFA stays on, or how passkeys may be used.
+    MfaChanged => "mfa.change", "MFA changed";
+    /// Recovery codes were made anew.
+    RecoveryCodesMade => "mfa.recovery_codes", "Recovery codes made";
+    /// A sign-in provider was set up, changed or removed.
+    ProviderChanged => "provider.change", "Sign-in provider changed";
+    /// An identity at a provider was linked to an account, or unlinked.
+    IdentityLinked => "identity.link", "Identity linked";
     /// A request that needs a right the actor does not have.
     AccessRefused => "access.refuse", "Access refused";
     /// A credential was generated, or refused.
     CredentialGenerated => "credential.generate", "Credentials generated";
     /// A credential was revoked, or refused.
     CredentialRevoked => "credential.revoke", "Credentials revoked";
+    /// A credential stopped working for now (C-9, C-10).
+    CredentialSuspended => "credential.suspend", "Credentials suspended";
+    /// A suspended credential works again (C-9, C-10).
+    CredentialResumed => "credential.resume", "Credentials resumed";
     /// An expired credential gave its place to a new one (C-6).
     CredentialRetired => "credential.retire", "Expired credentials retired";
     /// A token request was refused. Issued tokens have a record of their own (L-4).

@@ -200,6 +200,31 @@ impl Credential {
     }
 }
 
+/// What a change of its owner's facts does to a credential (C-9, C-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It stops working for now.
+    Suspended(Suspension),
+    /// It works again.
+    Resumed,
+    /// It is revoked, for good.
+    Revoked(RevocationReason),
+}
+
+impl Credential {
+    /// What becomes of this credential when its owner's facts change from `before` to `after`;
+    /// `None` when it stays as it is. Shown before the change is made, and done with it.
+    #[must_use]
+    pub fn effect(&self, before: &OwnerStanding, after: &OwnerStanding, now: Timestamp) -> Option<Effect> {
+        match (self.standing(before, now), self.standing(after, now)) {
+            (Standing::Active, Standing::Suspended(why, _)) => Some(Effect::Suspended(why)),
+            (Standing::Suspended(..), Standing::Active) => Some(Effect::Resumed),
+            (Standing::Active | Standing::Suspended(..), Standing::Revoked(_, why)) => Some(Effect::Revoked(why)),
+            _ => None,
+        }
+    }
+}
+
 /// Why generating was refused. The text is for the person who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GenerateRefused {

@@ -22,6 +22,9 @@ pub enum Failure {
     /// E-mail and password do not belong together. One answer for every reason (protocol 37).
     #[error("The e-mail address or the password is not right.")]
     WrongPassword,
+    /// The first factor is right, and a second one is needed.
+    #[error("Enter a code of your authenticator app, or one of your recovery codes.")]
+    SecondFactorNeeded,
     /// The password is right, but the account is not active.
     #[error("This account is not active. Ask a Super Admin to activate it.")]
     NotActive,
@@ -94,9 +97,11 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotSignedIn | Self::InvalidToken | Self::WrongPassword => StatusCode::UNAUTHORIZED,
-            Self::NotActive | Self::NotSuperAdmin | Self::NotOwner | Self::InsufficientScope(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::SecondFactorNeeded
+            | Self::NotActive
+            | Self::NotSuperAdmin
+            | Self::NotOwner
+            | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::Locked(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound | Self::NoCredential | Self::SetUpOver => StatusCode::NOT_FOUND,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -115,6 +120,7 @@ impl Failure {
             Self::NotSignedIn => "not_signed_in",
             Self::InvalidToken => "invalid_token",
             Self::WrongPassword => "wrong_password",
+            Self::SecondFactorNeeded => "second_factor_needed",
             Self::NotActive => "not_active",
             Self::Locked(_) => "locked",
             Self::NotSuperAdmin => "not_super_admin",

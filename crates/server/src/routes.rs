@@ -67,7 +67,10 @@ fn acts(
 /// All routes.
 #[must_use]
 pub fn all() -> Vec<Route> {
-    [console_routes(), api_routes(), oauth_routes()].into_iter().flatten().collect()
+    [console_routes(), people_routes(), mfa_routes(), federation_routes(), api_routes(), oauth_routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn console_routes() -> Vec<Route> {
@@ -113,6 +116,21 @@ fn console_routes() -> Vec<Route> {
         reads(Console, "/audit", SuperAdmin, get(audit::page)),
         reads(Console, "/assets/{name}", Anyone, get(assets::get)),
     ]
+}
+
+/// Users, invitations, forgotten passwords, the outbox.
+fn people_routes() -> Vec<Route> {
+    vec![]
+}
+
+/// Second factors: at sign-in and under My Account Settings.
+fn mfa_routes() -> Vec<Route> {
+    vec![]
+}
+
+/// Sign-in providers: setting them up, signing in through them, linking.
+fn federation_routes() -> Vec<Route> {
+    vec![]
 }
 
 fn api_routes() -> Vec<Route> {

@@ -154,6 +154,17 @@ impl Tx {
         .map(drop)
     }
 
+    /// Notes that a user signed in, and tells when that was the last time before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_sign_in(&mut self, id: UserId, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT signed_in_at FROM users WHERE id = $1";
+        let before = query!(self, fetch_optional as (Option<i64>,), sql, id.0)?.and_then(|(at,)| at);
+        query!(self, execute, "UPDATE users SET signed_in_at = $1 WHERE id = $2", now.as_microsecond(), id.0)?;
+        before.map(instant).transpose()
+    }
+
     /// Writes the profile of a user.
     ///
     /// # Errors

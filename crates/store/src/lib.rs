@@ -13,10 +13,12 @@
 
 mod accounts;
 mod audit;
+mod ceremonies;
 mod credentials;
 mod error;
 mod installation;
 mod keys;
+mod mail;
 mod open;
 mod seal;
 mod sessions;
@@ -24,9 +26,11 @@ mod tokens;
 mod tx;
 
 pub use audit::{AuditFilter, AuditPage, ChainState};
+pub use ceremonies::Ceremony;
 pub use credentials::PresentedClient;
 pub use error::{OpenError, StoreError};
 pub use installation::Installation;
+pub use mail::{DueMail, MailOnRecord, QueuedMail};
 pub use open::{Database, OpenOptions};
 pub use seal::{KEY_BYTES, MasterKeyError, MasterKeys, Purpose, Sealed};
 pub use sessions::FailureCount;

@@ -15,8 +15,9 @@ use utoipa::ToSchema;
 
 use crate::{
     api::{accounts::UserView, json::Body, problem::Problem},
-    app::{App, Caller},
+    app::{App, Caller, sessions::SignedIn as Outcome},
     console::cookie,
+    error::Failure,
 };
 
 /// E-mail and password.
@@ -49,7 +50,10 @@ pub async fn sign_in(
     Extension(origin): Extension<Origin>,
     Body(typed): Body<SignIn>,
 ) -> Result<Response, Problem> {
-    let new = app.sign_in(&typed.email, typed.password.into(), origin).await?;
+    let new = match app.sign_in(&typed.email, typed.password.into(), origin).await? {
+        Outcome::Session(new) => new,
+        Outcome::SecondFactor(_) => return Err(Failure::SecondFactorNeeded.into()),
+    };
     let body = Json(SignedIn { user: new.user.into() });
     Ok((StatusCode::CREATED, [cookie::set(&new.cookie)], body).into_response())
 }

@@ -12,7 +12,7 @@ use portcullis_store::{Act, Purpose, TokenUse};
 use uuid::Uuid;
 
 use crate::{
-    app::{App, Caller, Via},
+    app::{App, Caller, Via, letters::Letter},
     error::Failure,
 };
 
@@ -57,7 +57,7 @@ impl Held {
 
 /// The caller as the store has them inside an act: the session may have ended, the role may have
 /// changed, since the request came in.
-async fn present(app: &App, act: &mut Act, caller: &Caller) -> Result<Caller, Failure> {
+pub(crate) async fn present(app: &App, act: &mut Act, caller: &Caller) -> Result<Caller, Failure> {
     let user = act.user(caller.user.id).await?.ok_or(Failure::NotSignedIn)?;
     let mut fresh = Caller { user, ..caller.clone() };
     if let Via::Session { digest, session } = &mut fresh.via {
@@ -129,6 +129,9 @@ impl App {
         act.add_credential(&credential).await?;
         let expires = credential.expires_at.to_string();
         entries.push(entry(Event::CredentialGenerated, credential.client_id.as_str()).with("expires", expires));
+        let (client_id, origin) = (credential.client_id.as_str(), &caller.origin);
+        let letter = Letter::CredentialGenerated { client_id, expires: credential.expires_at, origin };
+        self.send(&mut act, &caller.user, &letter).await?;
         act.commit(&entries).await?;
         Ok(Generated { credential, secret })
     }
@@ -164,7 +167,10 @@ impl App {
                 if !act.revoke_credential(credential.id, RevocationReason::ByOwner, now).await? {
                     return Err(RevokeRefused::NothingToRevoke.into());
                 }
-                act.commit(&[entry(credential.client_id.as_str())]).await?;
+                let client_id = credential.client_id.as_str();
+                let letter = Letter::CredentialRevoked { client_id, why: RevocationReason::ByOwner };
+                self.send(&mut act, &caller.user, &letter).await?;
+                act.commit(&[entry(client_id)]).await?;
                 credential.revoked = Some((now, RevocationReason::ByOwner));
                 Ok(credential)
             }

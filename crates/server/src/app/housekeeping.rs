@@ -43,6 +43,7 @@ impl App {
         let now = self.clock.now();
         let mut tx = self.store.write().await?;
         tx.drop_dead_sessions(&self.config.sessions, now).await?;
+        tx.drop_dead_ceremonies(now).await?;
         tx.drop_old_sign_in_failures(now - RUN_IS_FORGOTTEN).await?;
         tx.drop_old_networks(now - NETWORK_IS_FORGOTTEN).await?;
         Ok(tx.commit().await?)

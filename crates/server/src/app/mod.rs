@@ -4,13 +4,16 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod ceremonies;
 pub mod credentials;
 pub mod housekeeping;
 pub mod keys;
+pub mod letters;
 pub mod passwords;
 pub mod recorder;
 pub mod refusals;
 pub mod sessions;
+pub mod standing;
 pub mod tokens;
 
 use std::sync::Arc;

@@ -1,4 +1,7 @@
 //! Signing in with e-mail and password, giving the password again, signing out (A-1, A-8, C-12).
+//!
+//! A sign-in is complete when [`App::open_session`] made a session, and nothing else makes one.
+//! Whoever has MFA on gets there only through the second factor, whatever the first one was.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use jiff::{SignedDuration, Timestamp};
@@ -8,10 +11,17 @@ use portcullis_domain::{
     secret::{ExposeSecret, SecretText},
     sessions::{Opened, Session},
 };
-use portcullis_store::{Purpose, Store, Tx};
+use portcullis_store::{Act, Purpose, Store, Tx};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
-    app::{App, Caller, Via, refusals::network},
+    app::{
+        App, Caller, Via,
+        ceremonies::{self, Kind},
+        letters::Letter,
+        refusals::network,
+    },
     error::Failure,
 };
 
@@ -23,30 +33,87 @@ pub struct NewSession {
     pub user: User,
 }
 
-/// The cookie value and its digest under which the session is stored.
-fn new_cookie(app: &App) -> (SecretText, [u8; 32]) {
-    let text = BASE64URL.encode(app.clock.random::<32>());
-    let digest = cookie_digest(&text);
-    (text.into(), digest)
+/// What a right first factor leads to.
+pub enum SignedIn {
+    /// A session.
+    Session(NewSession),
+    /// The second factor: the value of the cookie that says so.
+    SecondFactor(SecretText),
+}
+
+/// The first factor of a sign-in, once it was right: how the session is opened if nothing else is
+/// needed. It is remembered, sealed, while the second factor is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FirstFactor {
+    opened: String,
+    provider: Option<Uuid>,
+    password_at: Option<i64>,
+}
+
+impl FirstFactor {
+    /// The local password, given now.
+    #[must_use]
+    pub fn password(now: Timestamp) -> Self {
+        Self {
+            opened: Opened::Password.code().to_owned(),
+            provider: None,
+            password_at: ceremonies::kept(Some(now)),
+        }
+    }
+
+    /// An identity at a provider.
+    #[must_use]
+    pub fn provider(provider: Uuid) -> Self {
+        Self { opened: Opened::Provider.code().to_owned(), provider: Some(provider), password_at: None }
+    }
+
+    /// Whether it was an identity at a provider, and at which.
+    #[must_use]
+    pub fn through(&self) -> Option<Uuid> {
+        self.provider
+    }
+
+    /// How the session is opened without a second factor, or after one. A federated login stays one.
+    #[must_use]
+    pub fn how(&self, second_factor: bool) -> How {
+        let opened = match Opened::from_code(&self.opened) {
+            Some(Opened::Password) if second_factor => Opened::PasswordAndMfa,
+            Some(opened) => opened,
+            // The strictest reading of what cannot be read: what a federated login may not, it may not.
+            None => Opened::Provider,
+        };
+        How { opened, provider: self.provider, password_at: ceremonies::instant(self.password_at) }
+    }
+}
+
+/// How a session is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// In which way.
+    pub opened: Opened,
+    /// Through which provider.
+    pub provider: Option<Uuid>,
+    /// When the password was given (C-12).
+    pub password_at: Option<Timestamp>,
 }
 
 /// 256 random bits need no key and no slowness: SHA-256 is enough.
-fn cookie_digest(cookie: &str) -> [u8; 32] {
+pub(crate) fn secret_digest(secret: &str) -> [u8; 32] {
     let mut digest = [0; 32];
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, cookie.as_bytes());
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
     digest.copy_from_slice(hash.as_ref());
     digest
 }
 
 /// What the failures of an account are counted under, and the network the account may be
-/// known from. Every route and spelling comes out the same.
-struct Counters {
+/// known from. Every route, step and spelling comes out the same.
+pub(crate) struct Counters {
     network: [u8; 32],
     anywhere: [u8; 32],
 }
 
 impl Counters {
-    fn new(app: &App, email: &Email, origin: &Origin) -> Self {
+    pub(crate) fn new(app: &App, email: &Email, origin: &Origin) -> Self {
         let name =
             |place: &str| app.mac(Purpose::SignInFailures, format!("{}\n{place}", email.as_str()).as_bytes());
         Self { network: name(&network(&origin.ip, 24)), anywhere: name("anywhere") }
@@ -77,23 +144,38 @@ impl Counters {
         Ok(locked)
     }
 
-    /// The attempt was right: it and the failures before it are forgotten.
-    async fn forget(&self, tx: &mut Tx, now: Timestamp) -> Result<(), Failure> {
+    /// The account was proven, all factors of it: the attempt and the failures before it are
+    /// forgotten. Never after the first of two, or guessing the second would cost nothing.
+    pub(crate) async fn forget(&self, tx: &mut Tx) -> Result<(), Failure> {
         for name in [&self.network, &self.anywhere] {
             tx.forget_sign_in_failures(name).await?;
         }
-        Ok(tx.know_network(&self.network, now).await?)
+        Ok(())
+    }
+
+    /// Remembers the network of a sign-in, and tells whether it was known before.
+    async fn know_network(&self, tx: &mut Tx, now: Timestamp) -> Result<bool, Failure> {
+        let known = tx.is_known_network(&self.network).await?;
+        tx.know_network(&self.network, now).await?;
+        Ok(known)
     }
 }
 
 impl App {
-    /// Signs a user in with the password.
+    /// A new 256-bit secret as base64url text, and the digest under which it is stored.
+    pub(crate) fn new_secret(&self) -> (SecretText, [u8; 32]) {
+        let text = BASE64URL.encode(self.clock.random::<32>());
+        let digest = secret_digest(&text);
+        (text.into(), digest)
+    }
+
+    /// Signs a user in with the password, up to the second factor if there is one.
     ///
     /// # Errors
     /// [`Failure::WrongPassword`] for an unknown user and for a wrong password alike,
     /// [`Failure::Locked`], [`Failure::NotActive`] only after the right password,
     /// [`Failure::Busy`].
-    pub async fn sign_in(&self, email: &str, password: SecretText, origin: Origin) -> Result<NewSession, Failure> {
+    pub async fn sign_in(&self, email: &str, password: SecretText, origin: Origin) -> Result<SignedIn, Failure> {
         let email = Email::parse(email)?;
         let (user, hash) = self.check_password(&email, password, By::Stranger, &origin, Event::SignedIn).await?;
         let now = self.clock.now();
@@ -105,29 +187,102 @@ impl App {
             act.commit(&[entry.refused("wrong_password")]).await?;
             return Err(Failure::WrongPassword);
         }
+        self.first_factor_was_right(act, user, &FirstFactor::password(now), &origin, now).await
+    }
+
+    /// Goes on after a right first factor: refuses who is not active, asks for the second factor
+    /// of who has one, or opens the session.
+    ///
+    /// # Errors
+    /// [`Failure::NotActive`], or the database's.
+    pub(crate) async fn first_factor_was_right(
+        &self,
+        mut act: Act,
+        user: User,
+        first: &FirstFactor,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<SignedIn, Failure> {
         if user.standing.status.0 != Status::Active {
+            let by = By::User(user.id.to_string());
+            let entry = Entry::done(now, by, origin, Event::SignedIn, user.id.to_string());
             act.commit(&[entry.refused("not_active")]).await?;
             return Err(Failure::NotActive);
         }
-        let (cookie, digest) = new_cookie(self);
+        if user.standing.mfa_since.is_some() {
+            // Not an act yet: nobody has signed in, and who fails now is on record by that.
+            drop(act);
+            let mut tx = self.store.write().await?;
+            let cookie = self.begin(&mut tx, Kind::SecondFactor, Some(user.id), first).await?;
+            tx.commit().await?;
+            return Ok(SignedIn::SecondFactor(cookie));
+        }
+        let (new, entry) = self.open_session(&mut act, user, first.how(false), origin, now).await?;
+        act.commit(&[entry]).await?;
+        Ok(SignedIn::Session(new))
+    }
+
+    /// Opens a session for a user whose factors are all proven: the only place that does. Forgets
+    /// the failures, remembers the network, and tells the user of one that is new.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn open_session(
+        &self,
+        act: &mut Act,
+        user: User,
+        how: How,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<(NewSession, Entry), Failure> {
+        let (cookie, digest) = self.new_secret();
         let session = Session {
             handle: self.clock.id(),
             user: user.id,
-            opened: Opened::Password,
+            opened: how.opened,
+            provider: how.provider,
             opened_at: now,
             seen_at: now,
-            password_at: Some(now),
+            password_at: how.password_at,
             ip: origin.ip.clone(),
             user_agent: origin.user_agent.clone(),
         };
         act.add_session(&digest, &session).await?;
-        act.commit(&[entry.with("session", session.handle.to_string())]).await?;
-        Ok(NewSession { cookie, user })
+        let counters = Counters::new(self, &user.email, origin);
+        counters.forget(act).await?;
+        let known = counters.know_network(act, now).await?;
+        if act.note_sign_in(user.id, now).await?.is_some() && !known {
+            self.send(act, &user, &Letter::NewDevice { origin, at: now }).await?;
+        }
+        let entry = Entry::done(now, By::User(user.id.to_string()), origin, Event::SignedIn, user.id.to_string())
+            .with("session", session.handle.to_string())
+            .with("opened_with", how.opened.code());
+        Ok((NewSession { cookie, user }, entry))
     }
 
-    /// Checks e-mail and password against lock-out and hash, and keeps the count. A
-    /// failure is recorded here; what a success means is for the caller to record, provided that
-    /// the hash it is given is still the user's.
+    /// Counts an attempt at a factor of an account before the factor is looked at.
+    ///
+    /// # Errors
+    /// [`Failure::Locked`]; that is on record, up to a rate.
+    pub(crate) async fn count_attempt(
+        &self,
+        email: &Email,
+        origin: &Origin,
+        now: Timestamp,
+        entry: &Entry,
+    ) -> Result<(), Failure> {
+        let Some(until) = Counters::new(self, email, origin).attempt(&self.store, now).await? else {
+            return Ok(());
+        };
+        if self.refusals.is_to_be_recorded(origin, email.as_str()) {
+            self.recorder.record(entry.clone().refused("locked")).await?;
+        }
+        Err(Failure::Locked(until.duration_since(now).as_secs() + 1))
+    }
+
+    /// Checks e-mail and password against lock-out and hash. A failure is recorded here; what
+    /// a success means, and whether it makes the failures before it forgotten, is for the caller,
+    /// provided that the hash it is given is still the user's.
     async fn check_password(
         &self,
         email: &Email,
@@ -137,7 +292,6 @@ impl App {
         event: Event,
     ) -> Result<(User, String), Failure> {
         let turn = self.passwords.turn().await?;
-        let counters = Counters::new(self, email, origin);
         let mut tx = self.store.read().await?;
         let user = tx.user_by_email(email).await?;
         let hash = match &user {
@@ -149,22 +303,11 @@ impl App {
         let subject = user.as_ref().map_or_else(|| "unknown account".to_owned(), |u| u.id.to_string());
         let now = self.clock.now();
         let entry = Entry::done(now, by, origin, event, subject);
-        if let Some(until) = counters.attempt(&self.store, now).await? {
-            if self.refusals.is_to_be_recorded(origin, email.as_str()) {
-                self.recorder.record(entry.refused("locked")).await?;
-            }
-            return Err(Failure::Locked(until.duration_since(now).as_secs() + 1));
-        }
+        self.count_attempt(email, origin, now, &entry).await?;
         if turn.verify(password, hash.clone()).await?
             && let (Some(user), Some(hash)) = (user, hash)
         {
-            let mut tx = self.store.write().await?;
-            // The hash may have changed while the slow work was done: then this was not the password.
-            if tx.password_hash(user.id).await?.as_deref() == Some(hash.as_str()) {
-                counters.forget(&mut tx, now).await?;
-                tx.commit().await?;
-                return Ok((user, hash));
-            }
+            return Ok((user, hash));
         }
         self.recorder.record(entry.refused("wrong_password")).await?;
         Err(Failure::WrongPassword)
@@ -176,7 +319,7 @@ impl App {
     /// # Errors
     /// [`Failure::NotSignedIn`], or the database's.
     pub async fn identify_session(&self, cookie: &str, origin: Origin) -> Result<Caller, Failure> {
-        let digest = cookie_digest(cookie);
+        let digest = secret_digest(cookie);
         let now = self.clock.now();
         let mut tx = self.store.read().await?;
         let session = tx.session(&digest).await?.filter(|s| s.is_live(&self.config.sessions, now));
@@ -206,15 +349,22 @@ impl App {
     ) -> Result<(SecretText, Caller), Failure> {
         let Via::Session { digest, session } = &caller.via else { return Err(Failure::NotSignedIn) };
         let event = Event::PasswordConfirmed;
-        let (user, _) =
-            self.check_password(&caller.user.email, password, caller.by(), &caller.origin, event).await?;
+        let email = &caller.user.email;
+        let (user, hash) = self.check_password(email, password, caller.by(), &caller.origin, event).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;
-        let (cookie, renewed) = new_cookie(self);
+        let entry = Entry::done(now, caller.by(), &caller.origin, event, user.id.to_string());
+        // The hash may have changed while the slow work was done: then this was not the password.
+        if act.password_hash(user.id).await?.as_deref() != Some(hash.as_str()) {
+            act.commit(&[entry.refused("wrong_password")]).await?;
+            return Err(Failure::WrongPassword);
+        }
+        let (cookie, renewed) = self.new_secret();
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }
-        act.commit(&[Entry::done(now, caller.by(), &caller.origin, event, user.id.to_string())]).await?;
+        Counters::new(self, email, &caller.origin).forget(&mut act).await?;
+        act.commit(&[entry]).await?;
         let session = Session { password_at: Some(now), ..session.clone() };
         let via = Via::Session { digest: renewed, session: session.clone() };
         Ok((cookie, Caller { user, actor: session.actor(), origin: caller.origin.clone(), via }))
@@ -286,14 +436,16 @@ impl App {
         let hash = self.passwords.turn().await?.hash(new, self.clock.random()).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;
-        let (cookie, renewed) = new_cookie(self);
+        let (cookie, renewed) = self.new_secret();
         if !act.set_password_hash(user.id, &old, &hash).await? {
             return Err(Failure::Conflict);
         }
         let ended = act.end_other_sessions(user.id, session.handle).await?;
+        act.end_ceremonies_of(user.id).await?;
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }
+        Counters::new(self, &user.email, &caller.origin).forget(&mut act).await?;
         let entry = Entry::done(now, caller.by(), &caller.origin, Event::PasswordChanged, user.id.to_string());
         act.commit(&[entry.with("other_sessions_ended", ended.to_string())]).await?;
         Ok(cookie)

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, extract::State, http::HeaderMap, response::IntoResponse};
+use axum::{
+    Extension,
+    extract::State,
+    http::HeaderMap,
+    response::{AppendHeaders, IntoResponse, Response},
+};
 use portcullis_domain::{
     audit::Origin,
     secret::{ExposeSecret, SecretText},
@@ -11,7 +16,10 @@ use serde::Deserialize;
 
 use crate::{
     access::session_cookie,
-    app::{App, Caller},
+    app::{
+        App, Caller,
+        sessions::{NewSession, SignedIn},
+    },
     console::{
         Answer, Asked, Nothing, Typed, cookie, failed, ok, see_other,
         view::{Notice, SignIn},
@@ -34,8 +42,11 @@ pub struct Credentials {
     next: Option<String>,
 }
 
+/// The page that asks for the second factor.
+pub(crate) const SECOND_FACTOR: &str = "/sign-in/second-factor";
+
 /// A page of this console, and nothing else: no other host, no scheme, no backslash.
-fn local(next: Option<String>) -> Option<String> {
+pub(crate) fn local(next: Option<String>) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
     next.filter(|n| n.starts_with('/') && !n.starts_with("//") && n.chars().all(plain))
 }
@@ -76,19 +87,10 @@ pub async fn sign_in(
 ) -> Answer {
     let next = local(typed.next);
     match app.sign_in(&typed.email, typed.password, origin.clone()).await {
-        Ok(new) => {
-            // The session the browser may still have is another one: it ends.
-            if let Some(old) = session_cookie(&headers)
-                && let Ok(caller) = app.identify_session(&old, origin).await
-            {
-                // If it cannot be ended it ends by itself; the new one has been opened.
-                if let Err(failure) = app.sign_out(&caller).await {
-                    failure.log();
-                }
-            }
-            let to = next.as_deref().unwrap_or("/account/credentials");
-            let to = if new.user.standing.is_super_admin() || next.is_some() { to } else { "/" };
-            Ok(([cookie::set(&new.cookie)], see_other(to)).into_response())
+        Ok(SignedIn::Session(new)) => Ok(signed_in(&app, new, &headers, origin, next.as_deref()).await),
+        Ok(SignedIn::SecondFactor(step)) => {
+            let to = next.map_or_else(|| SECOND_FACTOR.to_owned(), |n| format!("{SECOND_FACTOR}?next={n}"));
+            Ok(([cookie::set_ceremony(&step)], see_other(&to)).into_response())
         }
         Err(
             failure @ (Failure::WrongPassword
@@ -104,6 +106,28 @@ pub async fn sign_in(
         }
         Err(failure) => Err(failure.into()),
     }
+}
+
+/// The answer to a completed sign-in: the new session, and the page to go to. The session that the
+/// browser may still have is another one: it ends, and so does what was under way.
+pub(crate) async fn signed_in(
+    app: &App,
+    new: NewSession,
+    headers: &HeaderMap,
+    origin: Origin,
+    next: Option<&str>,
+) -> Response {
+    if let Some(old) = session_cookie(headers)
+        && let Ok(caller) = app.identify_session(&old, origin).await
+    {
+        // If it cannot be ended it ends by itself; the new one has been opened.
+        if let Err(failure) = app.sign_out(&caller).await {
+            failure.log();
+        }
+    }
+    let to = next.unwrap_or("/account/credentials");
+    let to = if new.user.standing.is_super_admin() || next.is_some() { to } else { "/" };
+    (AppendHeaders([cookie::set(&new.cookie), cookie::clear_ceremony()]), see_other(to)).into_response()
 }
 
 /// `POST /sign-out`: ends the session on the server and takes the cookie away.

@@ -336,6 +336,7 @@ pub fn opened_with(opened: Opened) -> &'static str {
     match opened {
         Opened::Password => "Password",
         Opened::PasswordAndMfa => "Password and MFA",
+        Opened::Passkey => "Passkey",
         Opened::Provider => "Sign-in provider",
     }
 }

@@ -37,6 +37,7 @@ async fn session(world: &World, user: &User, opened: Opened, cookie: &str) -> St
         handle: world.clock.id(),
         user: user.id,
         opened,
+        provider: None,
         opened_at: now,
         seen_at: now,
         password_at: None,

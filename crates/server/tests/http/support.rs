@@ -420,6 +420,7 @@ impl World {
             handle: self.clock.id(),
             user: user.id,
             opened,
+            provider: None,
             opened_at: now,
             seen_at: now,
             password_at: (opened != Opened::Provider).then_some(now),
