@@ -26,7 +26,8 @@ macro_rules! events {
                 match self { $(Self::$name => $code),* }
             }
 
-            /// The words on the audit page.
+            /// The words on the audit page. They name the act and not its outcome: a refused one
+            /// has them too.
             #[must_use]
             pub fn label(self) -> &'static str {
                 match self { $(Self::$name => $label),* }
@@ -41,31 +42,31 @@ events! {
     /// A user signed out.
     SignedOut => "sign_out", "Sign-out";
     /// A user ended other sessions of theirs.
-    SessionsEnded => "sessions.end", "Other sessions signed out";
+    SessionsEnded => "sessions.end", "Sign-out of other sessions";
     /// A user gave the password again (C-12), or failed to.
-    PasswordConfirmed => "password.confirm", "Password confirmed";
+    PasswordConfirmed => "password.confirm", "Password confirmation";
     /// A user changed the password, or failed to.
-    PasswordChanged => "password.change", "Password changed";
+    PasswordChanged => "password.change", "Password change";
     /// A user changed name, language or time zone.
-    ProfileChanged => "profile.change", "Profile changed";
+    ProfileChanged => "profile.change", "Profile change";
     /// An account was made.
-    UserCreated => "user.create", "User created";
+    UserCreated => "user.create", "New user";
     /// A request that needs a right the actor does not have.
-    AccessRefused => "access.refuse", "Access refused";
+    AccessRefused => "access.refuse", "Access";
     /// A credential was generated, or refused.
-    CredentialGenerated => "credential.generate", "Credentials generated";
+    CredentialGenerated => "credential.generate", "Generation of credentials";
     /// A credential was revoked, or refused.
-    CredentialRevoked => "credential.revoke", "Credentials revoked";
+    CredentialRevoked => "credential.revoke", "Revocation of credentials";
     /// An expired credential gave its place to a new one (C-6).
-    CredentialRetired => "credential.retire", "Expired credentials retired";
+    CredentialRetired => "credential.retire", "Retirement of expired credentials";
     /// A token request was refused. Issued tokens have a record of their own (L-4).
-    TokenRefused => "token.refuse", "Token refused";
+    TokenRefused => "token.refuse", "Token request";
     /// A single token was revoked (RFC 7009), or refused.
-    TokenRevoked => "token.revoke", "Token revoked";
+    TokenRevoked => "token.revoke", "Token revocation";
     /// A signing key was made.
-    KeyCreated => "key.create", "Signing key created";
+    KeyCreated => "key.create", "New signing key";
     /// Records older than the retention were dropped.
-    AuditTrimmed => "audit.trim", "Old audit records dropped";
+    AuditTrimmed => "audit.trim", "Dropping of old audit records";
 }
 
 impl Event {

@@ -298,6 +298,38 @@ mod file {
     }
 
     #[tokio::test]
+    async fn a_database_with_a_damaged_page_is_refused_and_left() {
+        let (folder, database) = place();
+        let file = folder.path().join("portcullis.db");
+        open(&database).await.unwrap().close().await;
+        let whole = std::fs::read(&file).unwrap();
+        let mut refused_ones = 0;
+        for page in 1..whole.len() / 4096 {
+            let mut damaged = whole.clone();
+            damaged[page * 4096..(page + 1) * 4096].fill(0xa5);
+            std::fs::write(&file, &damaged).unwrap();
+            let error = refused_as_it_is(folder.path(), &database).await;
+            assert!(matches!(error, OpenError::Foreign(..)), "page {page}: {error:?}");
+            refused_ones += 1;
+        }
+        assert!(refused_ones > 10, "{refused_ones}");
+        std::fs::write(&file, &whole).unwrap();
+        open(&database).await.unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_link_that_leads_nowhere_is_not_replaced_by_a_new_database() {
+        let (folder, database) = place();
+        let file = folder.path().join("portcullis.db");
+        let volume = folder.path().join("not-mounted").join("portcullis.db");
+        std::os::unix::fs::symlink(&volume, &file).unwrap();
+        let error = refused(&database, MasterKeys::one([7; 32])).await;
+        assert!(matches!(error, OpenError::Io(..)), "{error:?}");
+        assert_eq!(std::fs::read_link(&file).unwrap(), volume, "it was left as it is");
+    }
+
+    #[tokio::test]
     async fn a_log_without_its_database_is_refused_and_left() {
         let (folder, database) = place();
         std::fs::write(folder.path().join("portcullis.db-wal"), b"the last changes of a lost database").unwrap();
