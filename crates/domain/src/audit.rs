@@ -26,7 +26,8 @@ macro_rules! events {
                 match self { $(Self::$name => $code),* }
             }
 
-            /// The words on the audit page.
+            /// The words on the audit page. They name the act and not its outcome: a refused one
+            /// has them too.
             #[must_use]
             pub fn label(self) -> &'static str {
                 match self { $(Self::$name => $label),* }
@@ -41,59 +42,59 @@ events! {
     /// A user signed out.
     SignedOut => "sign_out", "Sign-out";
     /// A user ended other sessions of theirs.
-    SessionsEnded => "sessions.end", "Other sessions signed out";
+    SessionsEnded => "sessions.end", "Sign-out of other sessions";
     /// A user gave the password again (C-12), or failed to.
-    PasswordConfirmed => "password.confirm", "Password confirmed";
+    PasswordConfirmed => "password.confirm", "Password confirmation";
     /// A user changed the password, or failed to.
-    PasswordChanged => "password.change", "Password changed";
+    PasswordChanged => "password.change", "Password change";
     /// A user changed name, language or time zone.
-    ProfileChanged => "profile.change", "Profile changed";
+    ProfileChanged => "profile.change", "Profile change";
     /// A password was changed with a link sent by mail, or such a link was asked for or refused.
     PasswordReset => "password.reset", "Password reset";
     /// An account was made.
-    UserCreated => "user.create", "User created";
+    UserCreated => "user.create", "New user";
     /// A user was invited.
-    UserInvited => "user.invite", "User invited";
+    UserInvited => "user.invite", "Invitation";
     /// An invited user set name and password, or an inactive one was made active again.
-    UserActivated => "user.activate", "User activated";
+    UserActivated => "user.activate", "Activation of a user";
     /// A user was deactivated.
-    UserDeactivated => "user.deactivate", "User deactivated";
+    UserDeactivated => "user.deactivate", "Deactivation of a user";
     /// A user was deleted (C-10).
-    UserDeleted => "user.delete", "User deleted";
+    UserDeleted => "user.delete", "Deletion of a user";
     /// A role was given or taken.
-    RoleChanged => "role.change", "Role changed";
+    RoleChanged => "role.change", "Role change";
     /// Multi-factor authentication was turned on.
-    MfaEnabled => "mfa.enable", "MFA turned on";
+    MfaEnabled => "mfa.enable", "Turning MFA on";
     /// It was turned off, by the user or by an administrator, or that was refused.
-    MfaDisabled => "mfa.disable", "MFA turned off";
+    MfaDisabled => "mfa.disable", "Turning MFA off";
     /// A second factor was added, renamed or removed while MFA stays on, or how passkeys may be used.
-    MfaChanged => "mfa.change", "MFA changed";
+    MfaChanged => "mfa.change", "MFA change";
     /// Recovery codes were made anew.
-    RecoveryCodesMade => "mfa.recovery_codes", "Recovery codes made";
+    RecoveryCodesMade => "mfa.recovery_codes", "New recovery codes";
     /// A sign-in provider was set up, changed or removed.
-    ProviderChanged => "provider.change", "Sign-in provider changed";
+    ProviderChanged => "provider.change", "Sign-in provider change";
     /// An identity at a provider was linked to an account, or unlinked.
-    IdentityLinked => "identity.link", "Identity linked";
+    IdentityLinked => "identity.link", "Identity link";
     /// A request that needs a right the actor does not have.
-    AccessRefused => "access.refuse", "Access refused";
+    AccessRefused => "access.refuse", "Access";
     /// A credential was generated, or refused.
-    CredentialGenerated => "credential.generate", "Credentials generated";
+    CredentialGenerated => "credential.generate", "Generation of credentials";
     /// A credential was revoked, or refused.
-    CredentialRevoked => "credential.revoke", "Credentials revoked";
+    CredentialRevoked => "credential.revoke", "Revocation of credentials";
     /// A credential stopped working for now (C-9, C-10).
-    CredentialSuspended => "credential.suspend", "Credentials suspended";
+    CredentialSuspended => "credential.suspend", "Suspension of credentials";
     /// A suspended credential works again (C-9, C-10).
-    CredentialResumed => "credential.resume", "Credentials resumed";
+    CredentialResumed => "credential.resume", "Resumption of credentials";
     /// An expired credential gave its place to a new one (C-6).
-    CredentialRetired => "credential.retire", "Expired credentials retired";
+    CredentialRetired => "credential.retire", "Retirement of expired credentials";
     /// A token request was refused. Issued tokens have a record of their own (L-4).
-    TokenRefused => "token.refuse", "Token refused";
+    TokenRefused => "token.refuse", "Token request";
     /// A single token was revoked (RFC 7009), or refused.
-    TokenRevoked => "token.revoke", "Token revoked";
+    TokenRevoked => "token.revoke", "Token revocation";
     /// A signing key was made.
-    KeyCreated => "key.create", "Signing key created";
+    KeyCreated => "key.create", "New signing key";
     /// Records older than the retention were dropped.
-    AuditTrimmed => "audit.trim", "Old audit records dropped";
+    AuditTrimmed => "audit.trim", "Dropping of old audit records";
 }
 
 impl Event {

@@ -11,7 +11,7 @@
 //! | C-2 Client ID and Secret | [`credentials::ClientId`], [`secret::ClientSecret`] | `the_form_of_*_never_changes` |
 //! | C-3 only Super Admins | [`accounts::Standing::is_super_admin`] | `c3_*` |
 //! | C-4 no federated login | [`credentials::generate`] | `c4_*` |
-//! | C-5 shown once, keyed digest | [`secret::KeyedDigest`] | `neither_debug_*`, `http/console` |
+//! | C-5 shown once, keyed digest | [`secret::KeyedDigest`] | `neither_debug_*`, `c5_*` in `http/credentials` |
 //! | C-6 3650 days | [`credentials::CREDENTIAL_LASTS`], [`credentials::Credential::standing`] | `c6_*` |
 //! | C-7 revocation is final | [`credentials::revoke`] | `any_life_of_a_credential_keeps_the_rules` |
 //! | C-8 only the owner revokes | [`credentials::revoke`] | `c8_*` |
@@ -19,9 +19,14 @@
 //! | C-10 owner's status and role suspend | [`credentials::Credential::standing`] | `c10_*` |
 //! | C-11 dead tokens everywhere | [`tokens::IssuedToken::is_active`] | `c11_*` |
 //! | C-12 recent password to generate | [`sessions::Actor::password_is_fresh`] | `c12_*` |
+//! | C-13 the tab shows use | [`tokens::IssuedToken`] | `c13_*` in `http/credentials` and `contract/tokens` |
 //! | T-1 lifespan | [`tokens::ends_at`] | `t1_*` |
+//! | T-2 client credentials grant | the token endpoint | `http/token` |
 //! | T-3 RFC 9068 claims | [`tokens::Claims`] | `http/token` |
 //! | T-4 what a token may not | [`credentials::generate`], [`credentials::revoke`] | `t4_*` |
+//! | A-1 My Account Settings | the console | `a1_*` in `http/console`, `browser/account` |
+//! | A-2 one account for each e-mail | [`accounts::Email`]; index `a2_one_account_per_email` | `a2_*` in `contract/accounts` |
+//! | A-3 the first Super Admin | [`accounts::Role`] | `a3_*` in `http/setup` |
 //! | A-4 passwords | [`accounts::PasswordPolicy`] | `a4_*` |
 //! | A-8 lock-out | [`accounts::locked_until`] | `a8_*` |
 //! | L-1 events | [`audit::Event`] | `http/audit` |

@@ -2,7 +2,10 @@
 //! middleware here identifies the caller and refuses before the handler runs, so that no handler
 //! can forget to.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     extract::{Request, State},
@@ -65,7 +68,9 @@ fn arrival(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool)
     // From the nearest hop outwards: the first that is not a proxy of ours is the caller. What
     // cannot be read ends the walk; everything beyond it is hearsay.
     for hop in hops.iter().rev() {
-        let Ok(address) = hop.parse::<IpAddr>() else { break };
+        // Some gateways write the port too.
+        let address = hop.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|a| a.ip()));
+        let Ok(address) = address else { break };
         ip = address.to_canonical();
         if !is_trusted(&ip) {
             break;
@@ -205,6 +210,8 @@ mod tests {
         assert_eq!(from("10.0.0.1", &["10.0.0.0/8"], &["6.6.6.6, 1.2.3.4, 10.0.0.2"]), "1.2.3.4");
         assert_eq!(from("10.0.0.1", &["10.0.0.0/8"], &["6.6.6.6", "1.2.3.4"]), "1.2.3.4");
         assert_eq!(from("10.0.0.1", &["10.0.0.0/8"], &["6.6.6.6, nonsense"]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &["10.0.0.0/8"], &["1.2.3.4:5678"]), "1.2.3.4");
+        assert_eq!(from("10.0.0.1", &["10.0.0.0/8"], &["[2001:db8::7]:5678"]), "2001:db8::7");
         assert_eq!(from("::ffff:10.0.0.1", &["10.0.0.0/8"], &["1.2.3.4"]), "1.2.3.4");
     }
 

@@ -2,6 +2,7 @@
 //! answered.
 
 use axum::{
+    body::Bytes,
     extract::Path,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -19,12 +20,12 @@ pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
         "favicon.svg" => ("image/svg+xml", include_bytes!("../assets/favicon.svg")),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
-    cacheable(&headers, content_type, CACHE, body.to_vec())
+    cacheable(&headers, content_type, CACHE, Bytes::from_static(body))
 }
 
 /// A body with its ETag; 304 without it when the caller has it already (RFC 9110 §13.1.2).
 #[must_use]
-pub fn cacheable(request: &HeaderMap, content_type: &'static str, cache: &'static str, body: Vec<u8>) -> Response {
+pub fn cacheable(request: &HeaderMap, content_type: &'static str, cache: &'static str, body: Bytes) -> Response {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);
     let etag = format!("\"{}\"", BASE64URL.encode(&hash.as_ref()[..12]));
     let known = request

@@ -16,11 +16,12 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use portcullis_domain::secret::SecretText;
+use portcullis_domain::secret::{ExposeSecret, SecretText};
 
 use crate::{
     cli::flags::SettingFlags,
     config::{Config, Settings},
+    http, telemetry,
 };
 
 /// Machine credentials that the people who run a platform manage themselves.
@@ -60,6 +61,10 @@ enum Admin {
 #[derive(Subcommand)]
 enum Audit {
     /// Follow the chain of the audit log and say whether a record was removed or altered
+    ///
+    /// Exit code 0: whole; 3: broken; 1: could not be read. Whoever can write to the database could
+    /// cut the end off and set the head back. Keep the head that a run prints in another place: with
+    /// --head a later run tells whether that record is still there and still the same.
     Verify(audit::Verify),
 }
 
@@ -121,7 +126,9 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Credential(command) => command.run().await?,
         Command::Audit(Audit::Verify(verify)) => return verify.run().await,
         Command::Config(ConfigCommand::Check(configuration)) => {
-            configuration.load()?;
+            let config = configuration.load()?;
+            telemetry::filter(&config)?;
+            http::acceptor(&config).map_err(|e| e.to_string())?;
             println!("The configuration is good.");
         }
         Command::Config(ConfigCommand::Print(configuration)) => {
@@ -146,5 +153,18 @@ fn password(from_stdin: bool) -> Result<SecretText, String> {
     if !std::io::stdin().is_terminal() {
         return Err("there is no terminal to ask for the password at; give it with --password-stdin".to_owned());
     }
-    rpassword::prompt_password("Password: ").map(SecretText::from).map_err(|e| format!("the terminal: {e}"))
+    prompt("Password: ")
+}
+
+fn prompt(words: &str) -> Result<SecretText, String> {
+    rpassword::prompt_password(words).map(SecretText::from).map_err(|e| format!("the terminal: {e}"))
+}
+
+/// A password that is new: at a terminal it is asked for twice, since nobody sees what they type.
+fn new_password(from_stdin: bool) -> Result<SecretText, String> {
+    let first = password(from_stdin)?;
+    if !from_stdin && prompt("The same again: ")?.expose_secret() != first.expose_secret() {
+        return Err("the two passwords are not the same; nothing was done".to_owned());
+    }
+    Ok(first)
 }

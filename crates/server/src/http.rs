@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,7 @@ use crate::{
     api::problem::Problem,
     app::App,
     config::{Config, MAX_BODY_BYTES},
+    console,
     oauth::error::OAuthError,
     routes,
 };
@@ -92,16 +93,18 @@ fn cors(config: &Config) -> CorsLayer {
 
 /// Gives a request its time, body included (protocol 43).
 async fn in_time(State(limit): State<Duration>, request: Request, next: middleware::Next) -> Response {
-    let for_oauth = request.uri().path().starts_with("/oauth/");
+    let path = request.uri().path().to_owned();
     match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let detail =
                 "The request took too long and was given up. Look whether it was done before you repeat it.";
-            let mut response = if for_oauth {
+            let mut response = if path.starts_with("/oauth/") {
                 OAuthError::too_slow(detail).into_response()
-            } else {
+            } else if routes::is_for_programs(&path) {
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail).into_response()
+            } else {
+                console::too_slow(detail)
             };
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             response
@@ -137,10 +140,7 @@ impl Server {
     /// When the address is taken or the certificate cannot be read.
     pub async fn bind(app: &Arc<App>) -> io::Result<Self> {
         let config = app.config.clone();
-        let tls = match &config.tls {
-            Some((certificate, key)) => Some(acceptor(certificate, key)?),
-            None => None,
-        };
+        let tls = acceptor(&config)?;
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {}: {e}", config.listen)))?;
@@ -168,7 +168,7 @@ impl Server {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(128)
+            .max_concurrent_streams(64)
             .max_header_list_size(32 * 1024)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10));
@@ -235,11 +235,13 @@ impl Connection {
         // An answer is small and wanted now.
         let _ = stream.set_nodelay(true);
         let peer = Peer { ip: self.peer.ip(), tls: self.tls.is_some() };
-        let began = Arc::new(AtomicBool::new(false));
+        let began = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&began);
+        // Long enough for a request of the longest kind, so that nothing under way is cut off.
+        let idle = self.write + deadline;
         let inner = Extension(peer).layer(self.service);
         let service = TowerToHyperService::new(tower::service_fn(move |request| {
-            seen.store(true, Ordering::Relaxed);
+            seen.fetch_add(1, Ordering::Relaxed);
             inner.clone().oneshot(request)
         }));
         // Who asks and does not read the answers does not keep a place either.
@@ -249,12 +251,12 @@ impl Connection {
         let outcome = match self.tls {
             None => {
                 let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                begun_in_time(watcher.watch(serving), &began, deadline).await
+                while_used(watcher.watch(serving), &began, deadline, idle).await
             }
             Some(tls) => match tokio::time::timeout(deadline, tls.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                    begun_in_time(watcher.watch(serving), &began, deadline).await
+                    while_used(watcher.watch(serving), &began, deadline, idle).await
                 }
                 _ => Ok(()),
             },
@@ -266,24 +268,36 @@ impl Connection {
     }
 }
 
-/// Serves a connection, unless its first request has not come when the deadline has: whoever
-/// connects and says nothing, or half a greeting, does not keep a place. (Between later requests
-/// the deadline for the head of a request does the same.)
-async fn begun_in_time<E>(
+/// Serves a connection as long as it is used: whoever connects and says nothing, or half a greeting,
+/// does not keep a place, and neither does whoever has not begun a request for `idle`. By then every
+/// request is answered or given up, so what an HTTP/2 client left unread behind a closed window (or
+/// keeps open with pings alone) goes with the connection.
+async fn while_used<E>(
     serving: impl Future<Output = Result<(), E>>,
-    began: &AtomicBool,
+    began: &AtomicU64,
     deadline: Duration,
+    idle: Duration,
 ) -> Result<(), E> {
     let mut serving = std::pin::pin!(serving);
-    match tokio::time::timeout(deadline, &mut serving).await {
-        Ok(outcome) => outcome,
-        Err(_) if began.load(Ordering::Relaxed) => serving.await,
-        Err(_) => Ok(()),
+    let (mut before, mut wait) = (0, deadline);
+    loop {
+        if let Ok(outcome) = tokio::time::timeout(wait, &mut serving).await {
+            return outcome;
+        }
+        let now = began.load(Ordering::Relaxed);
+        if now == before {
+            return Ok(());
+        }
+        (before, wait) = (now, idle);
     }
 }
 
-/// TLS 1.2 and 1.3 from PEM files.
-fn acceptor(certificate: &std::path::Path, key: &std::path::Path) -> io::Result<TlsAcceptor> {
+/// TLS 1.2 and 1.3 from the PEM files of the configuration, if this server does TLS itself.
+///
+/// # Errors
+/// When a file cannot be read, or the two do not belong together.
+pub fn acceptor(config: &Config) -> io::Result<Option<TlsAcceptor>> {
+    let Some((certificate, key)) = &config.tls else { return Ok(None) };
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
     let wrong = |path: &std::path::Path, e: &dyn std::fmt::Display| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display()))
@@ -298,5 +312,5 @@ fn acceptor(certificate: &std::path::Path, key: &std::path::Path) -> io::Result<
         .and_then(|b| b.with_no_client_auth().with_single_cert(chain, private))
         .map_err(|e| wrong(certificate, &e))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }

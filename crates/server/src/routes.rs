@@ -246,6 +246,7 @@ fn parent(path: &str) -> &'static str {
     }
 }
 
-fn is_for_programs(path: &str) -> bool {
+/// Whether an address is a program's: its errors are not pages.
+pub(crate) fn is_for_programs(path: &str) -> bool {
     ["/api/", "/oauth/", "/.well-known/", "/health/"].iter().any(|door| path.starts_with(door))
 }

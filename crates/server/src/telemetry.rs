@@ -11,6 +11,14 @@ use crate::config::Config;
 /// that somebody put there.
 const LOGS_URLS: [&str; 1] = ["tower_http::csrf"];
 
+/// The filter of the setting `log`.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn filter(config: &Config) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(&config.log).map_err(|e| format!("log = {:?}: {e}", config.log))
+}
+
 /// Starts the log.
 ///
 /// # Errors
@@ -21,7 +29,7 @@ pub fn start(config: &Config) -> Result<(), String> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked");
     }));
-    let filter = EnvFilter::try_new(&config.log).map_err(|e| format!("log = {:?}: {e}", config.log))?;
+    let filter = filter(config)?;
     let without_urls = filter_fn(|event| !LOGS_URLS.iter().any(|library| event.target().starts_with(library)));
     let registry = tracing_subscriber::registry().with(filter).with(without_urls);
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());

@@ -338,6 +338,15 @@ impl Store {
         Ok(ChainState { records: at.seq - trimmed_to, head: at, trimmed_to, broken })
     }
 
+    /// Whether the head of the log is good, so that an act could be recorded.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it is not, or its key is not in the ring.
+    pub async fn check_audit_head(&self) -> Result<(), StoreError> {
+        let mut tx = self.read().await?;
+        tx.sealed_head(&self.keys).await?.map(drop).map_err(|broken| corrupt("audit log", broken.to_string()))
+    }
+
     /// The link of one record, if it is there.
     ///
     /// # Errors

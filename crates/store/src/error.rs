@@ -30,12 +30,34 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(e) if e.is_unique_violation() || e.is_check_violation() => Self::Conflict(error),
+            sqlx::Error::Database(e) if is_damage(e.as_ref()) => Self::Corrupt(error.to_string()),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
                 Self::Corrupt(error.to_string())
             }
             _ => Self::Unavailable(error),
         }
     }
+}
+
+/// SQLITE_CORRUPT (11) or SQLITE_NOTADB (26), extended or not: the file itself is broken.
+fn is_damage(error: &dyn sqlx::error::DatabaseError) -> bool {
+    sqlite_code(error).is_some_and(|code| matches!(code & 0xff, 11 | 26))
+}
+
+/// Whether an error that came as the answer to COMMIT leaves open whether it happened: a connection
+/// that a pooler lost on the way (SQLSTATE 08…), a server that went away (57P…), or a disk that
+/// failed under SQLite (SQLITE_IOERR, 10) with the commit in its log, perhaps.
+pub(crate) fn is_unknown_commit(error: &dyn sqlx::error::DatabaseError) -> bool {
+    match sqlite_code(error) {
+        Some(code) => code & 0xff == 10,
+        None => error.code().is_some_and(|c| c.starts_with("08") || c.starts_with("57P")),
+    }
+}
+
+/// The result code, if it is SQLite's.
+fn sqlite_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
+    error.code()?.parse().ok()
 }
 
 /// A stored word or number that no version of this program writes.

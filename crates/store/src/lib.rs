@@ -1,8 +1,8 @@
 //! The storage of Portcullis: one set of SQL statements that runs on SQLite and on PostgreSQL.
 //!
-//! [`Store`] hands out three kinds of transaction: [`Store::read`] to look, [`Store::write`] for
-//! the product's own book-keeping (issued tokens, sessions seen, old rows dropped), and
-//! [`Store::act`] for everything the audit log must show. An [`Act`] can only be committed
+//! [`Store`] hands out four kinds of transaction: [`Store::read`] to look, [`Store::write`] for
+//! the product's own book-keeping (sessions seen, old rows dropped), [`Store::issue`] for tokens
+//! (C-11), and [`Store::act`] for everything the audit log must show. An [`Act`] can only be committed
 //! together with its audit records (L-1), and acts happen one after the other on either
 //! database, which is also what makes "check, then write" in them safe.
 //!

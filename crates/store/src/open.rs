@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, PgPool, SqlitePool,
+    ConnectOptions, PgPool, SqliteConnection, SqlitePool,
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -137,7 +137,8 @@ fn folder(file: &Path) -> &Path {
 
 async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> Result<Pools, OpenError> {
     assert_sqlite_version().await?;
-    if options.only_look && !file.exists() {
+    let there = is_there(file)?;
+    if options.only_look && !there {
         return Err(OpenError::Absent(file.display().to_string()));
     }
     let lock_file = folder(file).join("portcullis.lock");
@@ -153,7 +154,8 @@ async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> R
         .await
         .map_err(|e| OpenError::Migration(e.to_string()))?
         .map_err(io)?;
-    if file.exists() {
+    // Asked again under the lock: a program that started together may have made it meanwhile.
+    if is_there(file)? {
         check_sqlite_file(file, options).await?;
     } else if log_of(file).exists() {
         return Err(OpenError::Lost(file.to_owned()));
@@ -165,13 +167,29 @@ async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> R
         |max| SqlitePoolOptions::new().max_connections(max).min_connections(1).acquire_timeout(options.patience);
     let writer = pool(1).connect_with(connect.clone()).await?;
     check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&writer).await)?)?;
-    if !options.only_look {
+    if options.only_look {
+        not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&writer).await?, &SQLITE)?;
+    } else {
         migrate(SQLITE.run(&writer).await, &SQLITE)?;
     }
     drop(lock);
     let readers = pool(options.connections).connect_with(connect.pragma("query_only", "ON")).await?;
     Ok(Pools::Sqlite { writer, readers })
 }
+
+/// Whether something has that name, a link that leads nowhere included: only where nothing is may a
+/// database be made.
+fn is_there(file: &Path) -> Result<bool, OpenError> {
+    match file.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(OpenError::Io(file.to_owned(), e)),
+    }
+}
+
+/// Up to this size the whole file is looked through at the start, which takes about 0.1 s; of a
+/// larger one only what nothing works without.
+const LOOKED_THROUGH: u64 = 64 * 1024 * 1024;
 
 /// Refuses a file that is not ours. An empty one is refused too: making a database over it would
 /// hide that one was lost.
@@ -196,12 +214,33 @@ async fn check_sqlite_file(file: &Path, options: &OpenOptions) -> Result<(), Ope
         SqliteConnectOptions::new().filename(file).busy_timeout(options.patience).disable_statement_logging();
     let look = async {
         let mut connection = plain.connect().await?;
-        let read = sqlx::query("SELECT COUNT(*) FROM sqlite_schema").execute(&mut connection).await;
+        let read = look_through(&mut connection, length).await;
         // In order, also after an error: no empty log is left behind.
         sqlx::Connection::close(connection).await?;
-        read.map(drop)
+        read
     };
-    look.await.map_err(|e: sqlx::Error| foreign(e.to_string()))
+    match look.await {
+        Ok(None) => Ok(()),
+        Ok(Some(wrong)) => Err(foreign(wrong)),
+        Err(e) => Err(foreign(e.to_string())),
+    }
+}
+
+/// The first thing that is wrong inside a file, if anything is.
+async fn look_through(connection: &mut SqliteConnection, length: u64) -> Result<Option<String>, sqlx::Error> {
+    let checks: &[&str] = if length <= LOOKED_THROUGH {
+        &["PRAGMA quick_check(1)"]
+    } else {
+        &["PRAGMA quick_check(installation)", "PRAGMA quick_check(signing_keys)", "PRAGMA quick_check(audit_head)"]
+    };
+    sqlx::query("SELECT COUNT(*) FROM sqlite_schema").execute(&mut *connection).await?;
+    for check in checks {
+        let said: String = sqlx::query_scalar(*check).fetch_one(&mut *connection).await?;
+        if said != "ok" {
+            return Ok(Some(said));
+        }
+    }
+    Ok(None)
 }
 
 /// Makes a new database beside its place and moves it there whole, so that a crash half-way
@@ -252,6 +291,9 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
         return Err(OpenError::Absent("this URL".to_owned()));
     }
     check_key(keys, made)?;
+    if options.only_look {
+        not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&migrating).await?, &POSTGRES)?;
+    }
     let migrated = if options.only_look { Ok(()) } else { POSTGRES.run(&migrating).await };
     migrating.close().await;
     migrate(migrated, &POSTGRES)?;
@@ -270,8 +312,20 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
     Ok(Pools::Postgres(pool))
 }
 
+/// The newest version that a database's schema was brought to.
+const SCHEMA_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
+
+fn newest(ours: &Migrator) -> i64 {
+    ours.iter().map(|m| m.version).max().unwrap_or(0)
+}
+
+/// Refuses a schema of a later program, also only to look at.
+fn not_newer(version: i64, ours: &Migrator) -> Result<(), OpenError> {
+    if version > newest(ours) { Err(OpenError::Newer(version, newest(ours))) } else { Ok(()) }
+}
+
 fn migrate(outcome: Result<(), MigrateError>, ours: &Migrator) -> Result<(), OpenError> {
-    let newest = ours.iter().map(|m| m.version).max().unwrap_or(0);
+    let newest = newest(ours);
     outcome.map_err(|error| match error {
         MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
             OpenError::Newer(version, newest)

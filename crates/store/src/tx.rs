@@ -8,7 +8,7 @@ use sqlx::{
 };
 
 use crate::{
-    error::StoreError,
+    error::{StoreError, is_unknown_commit},
     seal::{MasterKeys, Purpose},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -234,7 +234,7 @@ impl Tx {
         };
         outcome.map_err(|error| match error {
             // The database answered: it did not commit.
-            sqlx::Error::Database(_) => StoreError::from(error),
+            sqlx::Error::Database(ref e) if !is_unknown_commit(e.as_ref()) => StoreError::from(error),
             _ => StoreError::Unknown(error),
         })
     }

@@ -7,6 +7,7 @@
 //! a request. It runs on one thread and is meant to have a core of its own; the report says how much
 //! of it was used.
 
+#![allow(clippy::disallowed_methods, reason = "measuring takes a clock of its own")]
 #![allow(clippy::print_stdout, reason = "the report is the program's output")]
 
 use std::cell::RefCell;

@@ -6,6 +6,7 @@
 //! from each that the limit on failures is never met; every answer is checked to be the same 401. It is
 //! a command and not a test, because how much such a figure means depends on how quiet the machine was.
 
+#![allow(clippy::disallowed_methods, reason = "measuring takes a clock of its own")]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

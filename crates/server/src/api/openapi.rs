@@ -1,7 +1,9 @@
 //! The OpenAPI document, made of the code. The copy in `docs/openapi.json` is compared with it by
 //! a test.
 
-use axum::{http::HeaderMap, response::Response};
+use std::sync::LazyLock;
+
+use axum::{body::Bytes, http::HeaderMap, response::Response};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{ApiKey, ApiKeyValue, ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme},
@@ -59,5 +61,6 @@ pub fn json() -> String {
 
 /// `GET /api/v1/openapi.json`.
 pub async fn document(headers: HeaderMap) -> Response {
-    assets::cacheable(&headers, "application/json", "public, max-age=300", json().into_bytes())
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| json().into_bytes().into());
+    assets::cacheable(&headers, "application/json", "public, max-age=300", DOCUMENT.clone())
 }

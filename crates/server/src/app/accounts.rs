@@ -84,7 +84,7 @@ impl App {
         first_only: bool,
     ) -> Result<User, Failure> {
         let (email, name) = self.judge_user(&new)?;
-        let hash = self.passwords.turn().await?.hash(new.password, self.clock.random()).await?;
+        let hash = self.passwords.turn(origin).await?.hash(new.password, self.clock.random()).await?;
         let now = self.clock.now();
         let user = User {
             id: UserId(self.clock.id()),

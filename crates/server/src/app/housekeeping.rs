@@ -35,8 +35,26 @@ impl App {
     /// The database's; what was dropped before stays dropped.
     pub async fn sweep(&self) -> Result<(), Failure> {
         self.refusals.forget_quiet();
-        let parts = [self.drop_sessions().await, self.drop_tokens().await, self.trim_audit().await];
+        let parts = [
+            self.record_unrecorded().await,
+            self.drop_sessions().await,
+            self.drop_tokens().await,
+            self.trim_audit().await,
+        ];
         parts.into_iter().collect()
+    }
+
+    /// Leaves one record of how many refusals were not recorded one by one.
+    async fn record_unrecorded(&self) -> Result<(), Failure> {
+        let more = self.refusals.take_unrecorded();
+        if more == 0 {
+            return Ok(());
+        }
+        let (now, origin) = (self.clock.now(), Origin::default());
+        let entry = Entry::done(now, By::Server, &origin, Event::AccessRefused, "further refusals")
+            .refused("too_many_to_record")
+            .with("refusals", more.to_string());
+        self.recorder.record(entry).await
     }
 
     async fn drop_sessions(&self) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use portcullis_domain::{
     accounts::User,
     audit::{By, Entry, Event, Origin},
+    credentials::CLIENT_ID_PREFIX,
     sessions::{Actor, Session},
 };
 use portcullis_store::{Purpose, Store};
@@ -141,16 +142,17 @@ impl App {
         }))
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, with credentials, and the audit log can be written on. Without
+    /// that nobody could revoke, so no node should be asked for tokens either (I6).
     ///
     /// # Errors
     /// When it does not.
     pub async fn ready(&self) -> Result<(), Failure> {
-        self.store.read().await?.installation().await?;
-        Ok(())
+        self.store.read().await?.presented_clients(&[CLIENT_ID_PREFIX]).await?;
+        Ok(self.store.check_audit_head().await?)
     }
 
-    /// Records a refused attempt at something the caller has no right to (L-1).
+    /// Records a refused attempt at something the caller has no right to (L-1), up to a rate.
     ///
     /// # Errors
     /// When the record could not be written.
@@ -160,6 +162,9 @@ impl App {
         what: &str,
         why: &'static str,
     ) -> Result<(), Failure> {
+        if !self.refusals.is_to_be_recorded(&caller.origin, &caller.user.id.to_string()) {
+            return Ok(());
+        }
         let now = self.clock.now();
         let entry = Entry::done(now, caller.by(), &caller.origin, Event::AccessRefused, what).refused(why);
         self.recorder.record(entry).await

@@ -1,16 +1,24 @@
 //! Argon2id at OWASP's parameters (A-4), a bounded number at a time, so that a flood of sign-ins
 //! costs a known amount of memory and leaves the other core to tokens.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
-use portcullis_domain::secret::{ExposeSecret, SecretText};
+use portcullis_domain::{
+    audit::Origin,
+    secret::{ExposeSecret, SecretText},
+};
 use tokio::sync::Semaphore;
 
-use crate::error::Failure;
+use crate::{app::refusals::network, error::Failure};
 
 /// How many may wait for their turn; beyond that the answer is "busy".
 const MAX_WAITING: usize = 64;
+/// How many of them from one network, so that one cannot take all the places.
+const MAX_WAITING_OF_ONE: usize = 8;
 
 /// A hash that no password is known for, verified when there is no account, so that the answer
 /// takes the same time (protocol 37). Same parameters as real ones: m=19456 KiB, t=2, p=1.
@@ -21,6 +29,25 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1ub2JvZHk$\
 pub struct Passwords {
     turns: Arc<Semaphore>,
     waiting: Semaphore,
+    networks: Mutex<HashMap<String, usize>>,
+}
+
+/// A place among those who wait from one network.
+struct Place<'a> {
+    network: String,
+    networks: &'a Mutex<HashMap<String, usize>>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = networks.get_mut(&self.network) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                networks.remove(&self.network);
+            }
+        }
+    }
 }
 
 impl Passwords {
@@ -28,17 +55,32 @@ impl Passwords {
     #[must_use]
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { turns: Arc::new(Semaphore::new((cores / 2).max(1))), waiting: Semaphore::new(MAX_WAITING) }
+        Self {
+            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
+            waiting: Semaphore::new(MAX_WAITING),
+            networks: Mutex::default(),
+        }
     }
 
-    /// Waits for a turn.
+    /// Waits for a turn, for somebody at this origin.
     ///
     /// # Errors
-    /// [`Failure::Busy`] when too many wait already.
-    pub async fn turn(&self) -> Result<Turn, Failure> {
+    /// [`Failure::Busy`] when too many wait already, in all or from that network.
+    pub async fn turn(&self, origin: &Origin) -> Result<Turn, Failure> {
+        let _of_one = self.place(network(&origin.ip, 24))?;
         let _place = self.waiting.try_acquire().map_err(|_| Failure::Busy)?;
         let permit = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Failure::Busy)?;
         Ok(Turn(permit))
+    }
+
+    fn place(&self, network: String) -> Result<Place<'_>, Failure> {
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = networks.entry(network.clone()).or_default();
+        if *waiting >= MAX_WAITING_OF_ONE {
+            return Err(Failure::Busy);
+        }
+        *waiting += 1;
+        Ok(Place { network, networks: &self.networks })
     }
 }
 
@@ -97,23 +139,42 @@ impl Turn {
 mod tests {
     use super::*;
 
+    fn here() -> Origin {
+        Origin::new("203.0.113.7".to_owned(), "test/1")
+    }
+
     #[tokio::test]
     async fn a_password_verifies_against_its_own_hash_and_nobody_s_never_does() {
         let passwords = Passwords::new();
         let word = || SecretText::from("tide lantern walnut orbit".to_owned());
-        let hash = passwords.turn().await.unwrap().hash(word(), [1; 16]).await.unwrap();
+        let hash = passwords.turn(&here()).await.unwrap().hash(word(), [1; 16]).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "OWASP's parameters: {hash}");
-        assert!(passwords.turn().await.unwrap().verify(word(), Some(hash.clone())).await.unwrap());
+        assert!(passwords.turn(&here()).await.unwrap().verify(word(), Some(hash.clone())).await.unwrap());
         let long = SecretText::from("x".repeat(100) + "a");
         let other = SecretText::from("x".repeat(100) + "b");
-        let hash72 = passwords.turn().await.unwrap().hash(long, [1; 16]).await.unwrap();
-        assert!(!passwords.turn().await.unwrap().verify(other, Some(hash72)).await.unwrap(), "all of it counts");
-        assert!(!passwords.turn().await.unwrap().verify(word(), None).await.unwrap());
+        let hash72 = passwords.turn(&here()).await.unwrap().hash(long, [1; 16]).await.unwrap();
+        assert!(
+            !passwords.turn(&here()).await.unwrap().verify(other, Some(hash72)).await.unwrap(),
+            "all of it counts"
+        );
+        assert!(!passwords.turn(&here()).await.unwrap().verify(word(), None).await.unwrap());
     }
 
     #[tokio::test]
     async fn a_flood_is_told_that_the_server_is_busy() {
-        let passwords = Passwords { turns: Arc::new(Semaphore::new(1)), waiting: Semaphore::new(0) };
-        assert!(matches!(passwords.turn().await, Err(Failure::Busy)));
+        let passwords = Passwords { waiting: Semaphore::new(0), ..Passwords::new() };
+        assert!(matches!(passwords.turn(&here()).await, Err(Failure::Busy)));
+    }
+
+    #[tokio::test]
+    async fn one_network_does_not_take_all_the_places() {
+        let passwords = Passwords::new();
+        let places: Vec<_> = (0..MAX_WAITING_OF_ONE).map(|_| passwords.place("203.0.113.0/24".into())).collect();
+        assert!(places.iter().all(Result::is_ok));
+        assert!(matches!(passwords.turn(&here()).await, Err(Failure::Busy)));
+        assert!(passwords.turn(&Origin::new("198.51.100.1".to_owned(), "")).await.is_ok());
+        drop(places);
+        assert!(passwords.turn(&here()).await.is_ok());
+        assert!(passwords.networks.lock().unwrap().is_empty(), "nothing is remembered of who left");
     }
 }

@@ -3,7 +3,12 @@
 //!
 //! Only refusals are ever counted: what is right is always taken (protocol 18).
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use governor::{Quota, RateLimiter, clock, middleware::NoOpMiddleware, state::keyed::DashMapStateStore};
 use ipnet::IpNet;
@@ -26,6 +31,10 @@ type Limiter = RateLimiter<Key, DashMapStateStore<Key>, ProductClock, NoOpMiddle
 pub struct Refusals {
     by_name: Limiter,
     of_all: Limiter,
+    /// Refusals of clients that proved themselves, by Client ID alone.
+    proven: Limiter,
+    /// How many were not recorded since the last time that was.
+    unrecorded: AtomicU64,
 }
 
 /// Lets the limiter run on the product's clock.
@@ -45,7 +54,12 @@ impl Refusals {
     pub fn new(clock: Clock) -> Self {
         let clock = ProductClock(clock);
         let limiter = |n| RateLimiter::new(Quota::per_minute(n), DashMapStateStore::default(), clock.clone());
-        Self { by_name: limiter(A_MINUTE), of_all: limiter(A_MINUTE_OF_ALL) }
+        Self {
+            by_name: limiter(A_MINUTE),
+            of_all: limiter(A_MINUTE_OF_ALL),
+            proven: limiter(A_MINUTE),
+            unrecorded: AtomicU64::new(0),
+        }
     }
 
     /// Counts one more refusal of `name` for this origin (one address, or one /64 of IPv6), and
@@ -54,12 +68,35 @@ impl Refusals {
     pub fn is_to_be_recorded(&self, origin: &Origin, name: &str) -> bool {
         let bucket = crc32fast::hash(name.as_bytes()) % BUCKETS;
         let network = network(&origin.ip, 32);
-        self.by_name.check_key(&(network.clone(), bucket)).is_ok() && self.of_all.check_key(&(network, 0)).is_ok()
+        self.counted(
+            self.by_name.check_key(&(network.clone(), bucket)).is_ok()
+                && self.of_all.check_key(&(network, 0)).is_ok(),
+        )
+    }
+
+    /// The same for a client that presented the right secret of a credential that does not work:
+    /// nobody else's failures hide it.
+    #[must_use]
+    pub fn of_proven_is_to_be_recorded(&self, client_id: &str) -> bool {
+        self.counted(self.proven.check_key(&(client_id.to_owned(), 0)).is_ok())
+    }
+
+    fn counted(&self, recorded: bool) -> bool {
+        if !recorded {
+            self.unrecorded.fetch_add(1, Ordering::Relaxed);
+        }
+        recorded
+    }
+
+    /// How many were not recorded one by one since this was last asked.
+    #[must_use]
+    pub fn take_unrecorded(&self) -> u64 {
+        self.unrecorded.swap(0, Ordering::Relaxed)
     }
 
     /// Drops what is remembered of quiet origins.
     pub fn forget_quiet(&self) {
-        for limiter in [&self.by_name, &self.of_all] {
+        for limiter in [&self.by_name, &self.of_all, &self.proven] {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
@@ -89,6 +126,12 @@ mod tests {
             (0..100).filter(|_| refusals.is_to_be_recorded(&origin, name)).count()
         };
         assert_eq!(recorded("203.0.113.7", "a"), 20);
+        assert_eq!((refusals.take_unrecorded(), refusals.take_unrecorded()), (80, 0));
+        assert_eq!(
+            (0..100).filter(|_| refusals.of_proven_is_to_be_recorded("a")).count(),
+            20,
+            "not hidden by those"
+        );
         assert_eq!(recorded("203.0.113.8", "a"), 20, "another origin has its own count");
         assert_eq!(recorded("203.0.113.7", "b"), 20, "another name too");
         let names = (0..200).map(|n| recorded("203.0.113.9", &format!("made-up-{n}")));

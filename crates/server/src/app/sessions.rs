@@ -6,7 +6,7 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
-    accounts::{Counted, Email, RUN_IS_FORGOTTEN, Status, User, locked_until},
+    accounts::{Counted, Email, RUN_IS_FORGOTTEN, Status, User, UserId, locked_until},
     audit::{By, Entry, Event, Origin},
     secret::{ExposeSecret, SecretText},
     sessions::{Opened, Session},
@@ -125,6 +125,18 @@ impl Counters {
     async fn attempt(&self, store: &Store, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
         let mut tx = store.write().await?;
         tx.hold_sign_in_failures(&self.network).await?;
+        let locked = self.locked(&mut tx, now).await?;
+        if locked.is_none() {
+            for name in [&self.network, &self.anywhere] {
+                tx.count_sign_in_failure(name, now, now - RUN_IS_FORGOTTEN).await?;
+            }
+            tx.commit().await?;
+        }
+        Ok(locked)
+    }
+
+    /// Until when there is no attempt, if it is so.
+    async fn locked(&self, tx: &mut Tx, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
         let known = tx.is_known_network(&self.network).await?;
         let mut locked = None;
         for (counted, name) in [(Counted::FromNetwork, &self.network), (Counted::FromAnywhere, &self.anywhere)] {
@@ -134,12 +146,6 @@ impl Counters {
             if let Some(run) = tx.sign_in_failures(name).await? {
                 locked = locked.max(locked_until(counted, run.failures, run.last, now));
             }
-        }
-        if locked.is_none() {
-            for name in [&self.network, &self.anywhere] {
-                tx.count_sign_in_failure(name, now, now - RUN_IS_FORGOTTEN).await?;
-            }
-            tx.commit().await?;
         }
         Ok(locked)
     }
@@ -159,6 +165,12 @@ impl Counters {
         tx.know_network(&self.network, now).await?;
         Ok(known)
     }
+}
+
+/// The subject of a record about an account. The e-mail typed is recorded only as the account it
+/// belongs to: it may be a password.
+fn subject(user: Option<&User>) -> String {
+    user.map_or_else(|| "unknown account".to_owned(), |u| u.id.to_string())
 }
 
 impl App {
@@ -271,13 +283,10 @@ impl App {
         now: Timestamp,
         entry: &Entry,
     ) -> Result<(), Failure> {
-        let Some(until) = Counters::new(self, email, origin).attempt(&self.store, now).await? else {
-            return Ok(());
-        };
-        if self.refusals.is_to_be_recorded(origin, email.as_str()) {
-            self.recorder.record(entry.clone().refused("locked")).await?;
+        match Counters::new(self, email, origin).attempt(&self.store, now).await? {
+            Some(until) => Err(self.locked_out(email, origin, now, until, async || Ok(entry.clone())).await),
+            None => Ok(()),
         }
-        Err(Failure::Locked(until.duration_since(now).as_secs() + 1))
     }
 
     /// Checks e-mail and password against lock-out and hash. A failure is recorded here; what
@@ -291,19 +300,24 @@ impl App {
         origin: &Origin,
         event: Event,
     ) -> Result<(User, String), Failure> {
-        let turn = self.passwords.turn().await?;
-        let mut tx = self.store.read().await?;
-        let user = tx.user_by_email(email).await?;
-        let hash = match &user {
-            Some(user) => tx.password_hash(user.id).await?,
-            None => None,
-        };
-        drop(tx);
-        // The e-mail typed is recorded only as the account it belongs to: it may be a password.
-        let subject = user.as_ref().map_or_else(|| "unknown account".to_owned(), |u| u.id.to_string());
+        let counters = Counters::new(self, email, origin);
         let now = self.clock.now();
-        let entry = Entry::done(now, by, origin, event, subject);
-        self.count_attempt(email, origin, now, &entry).await?;
+        let entry = async || {
+            let (user, _) = self.account(email).await?;
+            Ok(Entry::done(now, by.clone(), origin, event, subject(user.as_ref())))
+        };
+        // Who is locked out costs no turn of the slow work, and nobody is looked up for it: what is
+        // known of the account is not to be told by the time (protocol 37).
+        if let Some(until) = counters.locked(&mut self.store.read().await?, now).await? {
+            return Err(self.locked_out(email, origin, now, until, entry).await);
+        }
+        let turn = self.passwords.turn(origin).await?;
+        if let Some(until) = counters.attempt(&self.store, now).await? {
+            drop(turn);
+            return Err(self.locked_out(email, origin, now, until, entry).await);
+        }
+        let (user, hash) = self.account(email).await?;
+        let entry = Entry::done(now, by, origin, event, subject(user.as_ref()));
         if turn.verify(password, hash.clone()).await?
             && let (Some(user), Some(hash)) = (user, hash)
         {
@@ -311,6 +325,34 @@ impl App {
         }
         self.recorder.record(entry.refused("wrong_password")).await?;
         Err(Failure::WrongPassword)
+    }
+
+    /// The user with an e-mail and the password hash, by as many statements whether there is one or
+    /// not (protocol 37).
+    async fn account(&self, email: &Email) -> Result<(Option<User>, Option<String>), Failure> {
+        let mut tx = self.store.read().await?;
+        let user = tx.user_by_email(email).await?;
+        let nobody = UserId(Uuid::nil());
+        let hash = tx.password_hash(user.as_ref().map_or(nobody, |u| u.id)).await?;
+        Ok((user, hash))
+    }
+
+    /// Records that an attempt came while there is none, up to a rate, and says when there is one.
+    async fn locked_out(
+        &self,
+        email: &Email,
+        origin: &Origin,
+        now: Timestamp,
+        until: Timestamp,
+        entry: impl AsyncFnOnce() -> Result<Entry, Failure>,
+    ) -> Failure {
+        if self.refusals.is_to_be_recorded(origin, email.as_str()) {
+            let recorded = async { self.recorder.record(entry().await?.refused("locked")).await };
+            if let Err(failure) = recorded.await {
+                return failure;
+            }
+        }
+        Failure::Locked(until.duration_since(now).as_secs() + 1)
     }
 
     /// Who a session cookie belongs to, if its session is live and its user active. Asked at
@@ -433,7 +475,7 @@ impl App {
         self.config.passwords.judge(new.expose_secret(), &[user.email.as_str(), user.name.as_str()])?;
         let (_, old) =
             self.check_password(&user.email, present, caller.by(), &caller.origin, Event::PasswordChanged).await?;
-        let hash = self.passwords.turn().await?.hash(new, self.clock.random()).await?;
+        let hash = self.passwords.turn(&caller.origin).await?.hash(new, self.clock.random()).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;
         let (cookie, renewed) = self.new_secret();

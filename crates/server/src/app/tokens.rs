@@ -277,7 +277,11 @@ impl App {
             ClientRefused::Dead(standing) => (standing.code(), By::Client(proof.client_id.clone())),
             ClientRefused::TooOften(_) | ClientRefused::Failed(_) => return refused,
         };
-        if !self.refusals.is_to_be_recorded(&proof.origin, &proof.client_id) {
+        let recorded = match by {
+            By::Client(_) => self.refusals.of_proven_is_to_be_recorded(&proof.client_id),
+            _ => self.refusals.is_to_be_recorded(&proof.origin, &proof.client_id),
+        };
+        if !recorded {
             return if by == By::Stranger { ClientRefused::TooOften(60) } else { refused };
         }
         // What is not a Client ID may be a secret in the wrong place: it is not written down.

@@ -5,7 +5,7 @@ use portcullis_domain::accounts::Role;
 
 use crate::{
     app::{App, accounts::NewUser},
-    cli::{Configuration, open, password},
+    cli::{Configuration, new_password, open},
     clock::Clock,
     error::Failure,
 };
@@ -36,7 +36,7 @@ impl Create {
     /// All that is wrong with what was given.
     pub async fn run(self) -> Result<(), String> {
         let config = self.configuration.load()?;
-        let password = password(self.password_stdin)?;
+        let password = new_password(self.password_stdin)?;
         let clock = Clock::system();
         let store = open::open(&config, &clock).await?.store;
         let app = App::start(store, clock, config).await.map_err(|f| f.to_string())?;

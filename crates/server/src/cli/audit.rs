@@ -10,11 +10,7 @@ use crate::cli::{Configuration, open};
 /// The exit code for a broken log: not one that the argument parser uses.
 const BROKEN: u8 = 3;
 
-/// Follows the chain from its beginning. Exit code 0: whole; 3: broken; 1: could not be read.
-///
-/// Whoever can write to the database could cut the end off and set the head back. Keep the head
-/// that a run prints in another place: with --head a later run tells whether that record is still
-/// there and still the same.
+/// The flags of `portcullis audit verify`.
 #[derive(Args)]
 pub struct Verify {
     /// A head printed earlier, as NUMBER:HASH, that must still be in the chain

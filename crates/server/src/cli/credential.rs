@@ -1,6 +1,8 @@
 //! `portcullis credential generate|show|revoke`: the **Credentials** tab from a terminal, through
 //! the API and so under the same rules. Neither the password nor the secret is kept.
 
+use std::io::Write;
+
 use clap::{Args, Subcommand};
 use portcullis_domain::secret::{ExposeSecret, SecretText};
 use reqwest::{Client, Method, StatusCode, header, redirect};
@@ -153,7 +155,13 @@ impl Command {
                         plain(e)
                     )
                 };
-                print_generated(&response.json().await.map_err(lost)?, env, who.json);
+                let made = response.json().await.map_err(lost)?;
+                print_generated(&made, env, who.json).map_err(|e| {
+                    format!(
+                        "{} was generated, but could not be printed ({e}): revoke it and generate another",
+                        made.client_id
+                    )
+                })?;
             }
             Self::Show { who } => {
                 let view: Value = read(once(&who, Method::GET, "/api/v1/users/me/credential").await?).await?;
@@ -189,25 +197,28 @@ fn text<'a>(view: &'a Value, name: &str) -> &'a str {
     view.get(name).and_then(Value::as_str).unwrap_or("-")
 }
 
-fn print_generated(made: &Generated, env: bool, as_json: bool) {
+/// Prints the credential, and sees that it was taken: the secret is in nobody's hands otherwise.
+fn print_generated(made: &Generated, env: bool, as_json: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
     let secret = made.client_secret.expose_secret();
     if env {
-        println!("PORTCULLIS_CLIENT_ID={}", made.client_id);
-        println!("PORTCULLIS_CLIENT_SECRET={secret}");
-        println!("PORTCULLIS_TOKEN_URL={}", made.token_url);
+        writeln!(out, "PORTCULLIS_CLIENT_ID={}", made.client_id)?;
+        writeln!(out, "PORTCULLIS_CLIENT_SECRET={secret}")?;
+        writeln!(out, "PORTCULLIS_TOKEN_URL={}", made.token_url)?;
     } else if as_json {
         let view = json!({
             "client_id": made.client_id, "client_secret": secret, "token_url": made.token_url,
             "generated_at": made.generated_at, "expires_at": made.expires_at,
         });
-        println!("{view}");
+        writeln!(out, "{view}")?;
     } else {
-        println!("Client ID      {}", made.client_id);
-        println!("Client Secret  {secret}");
-        println!("Token URL      {}", made.token_url);
-        println!("Expires        {}", made.expires_at);
+        writeln!(out, "Client ID      {}", made.client_id)?;
+        writeln!(out, "Client Secret  {secret}")?;
+        writeln!(out, "Token URL      {}", made.token_url)?;
+        writeln!(out, "Expires        {}", made.expires_at)?;
         eprintln!("Store the Client Secret now: it is shown this once and cannot be displayed again.");
     }
+    out.flush()
 }
 
 fn print_view(view: &Value, as_json: bool) {

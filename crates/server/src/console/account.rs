@@ -88,7 +88,8 @@ pub async fn page(
     let mut content = content(&app, &caller).await?;
     content.notice = match (arriving.done.as_deref(), arriving.ended) {
         (Some("profile"), _) => Some(Notice::done("Your profile has been saved.")),
-        (Some("password"), _) => {
+        // Anybody can make a link that says so: it is believed right after the password was given.
+        (Some("password"), _) if caller.actor.password_is_fresh(app.clock.now()) => {
             Some(Notice::done("Your password has been changed. All your other sessions have been signed out."))
         }
         (Some("sessions"), Some(1)) => Some(Notice::done("1 other session has been signed out.")),

@@ -133,6 +133,11 @@ pub fn refuse(failure: &Failure, method: &Method, uri: &Uri) -> Response {
         let path = uri.path();
         return see_other(&if path == "/" { "/sign-in".to_owned() } else { format!("/sign-in?next={path}") });
     }
+    if matches!(failure, Failure::NotSignedIn) {
+        let text = "Nothing was done. Sign in, and do it again.";
+        let content = Message { link: Some(("/sign-in", "Sign in")), ..Message::new("", title(failure), text) };
+        return (failure.status(), Extension(content)).into_response();
+    }
     message(failure)
 }
 
@@ -175,6 +180,15 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Asked<T
             }
         }
     }
+}
+
+/// A page for a request that took too long. It is written where nobody knows whose installation it
+/// is any more.
+#[must_use]
+pub fn too_slow(text: &str) -> Response {
+    let content = Message::new("", "The request took too long", text);
+    let status = StatusCode::REQUEST_TIMEOUT;
+    content.render().map_or_else(|_| status.into_response(), |html| (status, Html(html)).into_response())
 }
 
 /// A form that another site sent (protocol 31).

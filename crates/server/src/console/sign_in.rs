@@ -101,7 +101,8 @@ pub async fn sign_in(
         ) => {
             let organisation = app.config.organization.clone();
             let error = Some(failure.to_string());
-            let content = SignIn { organisation, email: typed.email, error, notice: None, next };
+            let fields_wrong = matches!(failure, Failure::WrongPassword | Failure::Invalid(_));
+            let content = SignIn { organisation, email: typed.email, error, fields_wrong, notice: None, next };
             failed(&failure, &content)
         }
         Err(failure) => Err(failure.into()),

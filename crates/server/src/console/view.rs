@@ -18,7 +18,7 @@ mod when;
 pub use audit::{AuditFilter, AuditPage, AuditRow, who_label};
 pub use credentials::{
     AccountCredentials, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
-    UseRow, suspended_when,
+    UseRow, suspended_when, suspended_why,
 };
 pub use when::{Dates, Exact, When, lasts};
 
@@ -209,6 +209,8 @@ pub struct SignIn {
     pub email: String,
     /// Why the sign-in was refused.
     pub error: Option<String>,
+    /// Whether that is for what was typed.
+    pub fields_wrong: bool,
     /// What just happened, such as "You have signed out."
     pub notice: Option<Notice>,
     /// Where to go after signing in (a path of this server).

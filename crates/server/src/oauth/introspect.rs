@@ -1,7 +1,7 @@
 //! `POST /oauth/introspect` (RFC 7662): whether a token is active now, wherever it came from.
 //!
-//! The caller proves itself with an active credential, which only Super Admins have. A caller
-//! outside the token's audience is told what is told of a dead token (§4).
+//! The caller proves itself with an active credential. The one audience there is yet is the product's
+//! own API, which those who hold credentials run: each of them may ask about each of its tokens (§4).
 
 use std::sync::Arc;
 

@@ -11,5 +11,5 @@ const CACHE: &str = "public, max-age=300";
 
 /// Answers with the key set.
 pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    assets::cacheable(&headers, "application/jwk-set+json", CACHE, app.signer.jwks().as_bytes().to_vec())
+    assets::cacheable(&headers, "application/jwk-set+json", CACHE, app.signer.jwks().to_owned().into())
 }

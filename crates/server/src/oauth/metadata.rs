@@ -17,7 +17,7 @@ fn scopes() -> Vec<&'static str> {
 }
 
 fn document(headers: &HeaderMap, value: &Value) -> Response {
-    assets::cacheable(headers, "application/json", CACHE, value.to_string().into_bytes())
+    assets::cacheable(headers, "application/json", CACHE, value.to_string().into())
 }
 
 /// `GET /.well-known/oauth-authorization-server`, and the same under `openid-configuration` for

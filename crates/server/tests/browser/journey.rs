@@ -205,7 +205,7 @@ async fn around_it(browser: &Browser) {
     browser.says("What a credential is").await;
     browser.look("help").await;
     browser.go("/audit").await;
-    browser.says("Credentials revoked").await;
+    browser.says("Revocation of credentials").await;
     browser.look("audit").await;
     browser.go("/account").await;
     browser.says("This is your only session.").await;

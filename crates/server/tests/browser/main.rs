@@ -5,6 +5,7 @@
 //! scrolling from 320 to 1920 px, and must leave the browser's log empty.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(clippy::disallowed_methods, reason = "waiting for a browser takes a clock")]
 
 mod account;
 mod audit;

@@ -54,7 +54,7 @@ async fn the_journey_works_without_a_script() {
     browser.go("/audit").await;
     browser.type_in("#actor", "maria@acme.example").await;
     browser.press("Search").await;
-    browser.says("Credentials revoked").await;
+    browser.says("Revocation of credentials").await;
     browser.click(".avatar").await;
     browser.press("Sign out").await;
     browser.says("You have signed out.").await;

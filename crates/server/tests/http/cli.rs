@@ -231,6 +231,44 @@ fn a_foreign_empty_or_damaged_database_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn what_serve_would_refuse_the_check_of_the_configuration_refuses_too() {
+    let process = Process::new(&[]);
+    let check = |more: &[&str]| {
+        let mut args = vec!["config", "check"];
+        args.extend(more);
+        process.run_here(&args, "")
+    };
+    assert_eq!(check(&[]).code, 0);
+    assert_refused(&check(&["--log=a=b=c[["]), &["log ="]);
+    let tls = ["--public-url=https://a.example", "--tls-certificate=none.pem", "--tls-key=none.pem"];
+    assert_refused(&check(&tls), &["none.pem"]);
+}
+
+#[test]
+fn a_secret_that_could_not_be_printed_is_told_to_be_revoked() {
+    let mut process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    process.start();
+    let mut command = process.command();
+    command.args([
+        "credential",
+        "generate",
+        "--env",
+        "--email",
+        MARIA,
+        "--password-stdin",
+        "--server",
+        &process.url(),
+    ]);
+    // A full disk, behind `> portcullis.env`.
+    command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap());
+    let lost = process.run_into(&mut command, LINE);
+    assert_eq!(lost.code, 1, "{lost:?}");
+    assert!(lost.err.contains("was generated, but could not be printed"), "{lost:?}");
+    assert!(lost.err.contains("revoke it") && !lost.err.contains("pcs_"), "{lost:?}");
+}
+
+#[test]
 fn a_second_server_on_the_same_address_says_so() {
     let mut process = Process::new(&[]);
     process.start();

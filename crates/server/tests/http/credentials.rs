@@ -7,9 +7,10 @@ use portcullis_store::Database;
 use reqwest::{Method, Response, StatusCode};
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{PASSWORD, Person, Program, World, cookie_of, json, on_both};
+use crate::support::{FORM, PASSWORD, Person, Program, World, cookie_of, json, on_both};
 
 on_both! {
+    i3_a_connection_lost_while_generating_leaves_nothing_that_the_tab_does_not_show
     c1_a_hundred_generates_at_once_on_two_nodes_make_exactly_one
     c1_generating_twice_says_so_and_shows_no_secret
     c4_a_federated_login_cannot_generate_but_can_revoke
@@ -415,4 +416,34 @@ async fn recent_use_pages_by_cursor_and_refuses_a_forged_one(world: World) {
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "protocol 44: {bad}");
         assert!(page.contains("This page link is not valid"), "{page}");
     }
+}
+
+async fn i3_a_connection_lost_while_generating_leaves_nothing_that_the_tab_does_not_show(world: World) {
+    use std::io::Write;
+    let maria = world.maria().await;
+    let mut left_behind = 0;
+    for wait in [0, 1, 2, 4, 8, 16, 200] {
+        let mut stream = std::net::TcpStream::connect(world.address).unwrap();
+        let request = format!(
+            "POST /account/credentials/generate HTTP/1.1\r\nHost: x\r\nCookie: {}\r\nSec-Fetch-Site: same-origin\r\n\
+             Content-Type: {FORM}\r\nContent-Length: 0\r\n\r\n",
+            maria.cookie
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        drop(stream);
+        // What was under way ends before the next act begins: this one waits for it.
+        maria.post("/account/profile", &[("name", "Maria"), ("language", "en-US"), ("time_zone", "UTC")]).await;
+        let (_, tab) = maria.page("/account/credentials").await;
+        assert!(!tab.contains("pcs_"), "C-5");
+        if tab.contains("No security credentials") {
+            assert_eq!(maria.revoke().await.status(), StatusCode::NOT_FOUND);
+            continue;
+        }
+        assert!(tab.contains("Revoke Credentials"), "it can be revoked: {tab}");
+        assert_eq!(maria.revoke().await.status(), StatusCode::OK);
+        left_behind += 1;
+    }
+    assert!(left_behind > 0, "the longest wait was long enough to generate one");
+    world.log_is_whole().await;
 }

@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{FORM, PASSWORD, World, on_both};
+use crate::support::{FORM, PASSWORD, World, client_from, on_both};
 
 on_both! {
     protocol43_a_body_over_64_kib_is_refused_at_every_door
@@ -195,7 +195,13 @@ async fn protocol43_slow_heads_and_slow_bodies_are_closed_at_their_deadline() {
         let head =
             format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 100\r\n\r\nhalf");
         let answer = raw(&world, head.as_bytes()).await;
-        assert!([0, 408].contains(&status_of(&answer)), "{path}: {answer}");
+        assert_eq!(status_of(&answer), 408, "{path}: {answer}");
+        let form = match path {
+            "/sign-in" => "<!doctype html>",
+            "/oauth/token" => "{\"error\":\"invalid_request\"",
+            _ => "{\"type\":\"about:blank\"",
+        };
+        assert!(answer.contains(form), "in the form of its door: {path}: {answer}");
     }
     assert_still_works(&world).await;
 }
@@ -209,6 +215,40 @@ async fn protocol43_who_does_not_read_the_answers_loses_the_place() {
     let _ = tokio::time::timeout(std::time::Duration::from_millis(500), greedy.write_all(&ask)).await;
     assert_still_works(&world).await;
     drop(greedy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_an_http2_client_that_reads_nothing_loses_the_place() {
+    let world = World::sqlite(&[("request_timeout_seconds", "1"), ("header_timeout_seconds", "1")]).await;
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    // No byte of a body may be sent to it.
+    let (mut client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, bytes::Bytes>(stream).await.unwrap();
+    let mut pings = None;
+    let closed = {
+        let mut connection = connection;
+        pings.replace(connection.ping_pong().unwrap());
+        tokio::spawn(connection)
+    };
+    let mut unread = Vec::new();
+    for _ in 0..50 {
+        client = client.ready().await.unwrap();
+        let request = axum::http::Request::get(format!("{}/assets/console.css", world.url)).body(()).unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        unread.push(answer.await.unwrap());
+    }
+    assert_eq!(unread[0].status(), 200);
+    // It answers and sends pings for as long as there is somebody to hear them.
+    let mut pings = pings.unwrap();
+    let pinging = async {
+        while pings.ping(h2::Ping::opaque()).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    // The bound is the runner's; without the server's end this would never return.
+    pinging.await;
+    let _ = closed.await.unwrap();
+    assert_still_works(&world).await;
 }
 
 #[tokio::test]
@@ -252,6 +292,10 @@ async fn a_flood_of_sign_ins_is_told_to_wait_and_leaves_tokens_alone() {
         assert_eq!(program.ask().await.status(), StatusCode::OK);
         assert_eq!(maria.get("/").await.status(), StatusCode::OK);
     }
+    // Somebody elsewhere signs in meanwhile: one network does not take all the places.
+    let elsewhere = client_from("127.0.1.2").post(format!("{}/api/v1/session", world.url));
+    let body = serde_json::json!({ "email": "paulo@acme.example", "password": PASSWORD });
+    assert_eq!(elsewhere.json(&body).send().await.unwrap().status(), StatusCode::CREATED);
     let answers = flood.join_all().await;
     for (status, retry) in &answers {
         match *status {

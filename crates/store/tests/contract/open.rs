@@ -88,6 +88,7 @@ async fn another_master_key_is_refused_and_a_ring_with_the_right_one_is_not(fres
 
 async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
     fresh.super_admin("maria@acme.example").await;
+    let newest = fresh.raw("SELECT MAX(version) FROM _sqlx_migrations").await.unwrap();
     fresh
         .raw(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -98,9 +99,12 @@ async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
     fresh.store.close().await;
     let before = bytes(&fresh.database);
     let error = refused(&fresh.database, MasterKeys::one([7; 32])).await;
-    assert!(matches!(error, OpenError::Newer(99, 1)), "{error:?}");
+    assert!(matches!(error, OpenError::Newer(99, n) if n == newest), "{error:?}");
+    let only_look = OpenOptions { only_look: true, ..OpenOptions::default() };
+    let looked_at = Store::open(&fresh.database, keys(), &only_look).await.err().unwrap();
+    assert!(matches!(looked_at, OpenError::Newer(99, _)), "not even looked at: {looked_at:?}");
     assert_eq!(bytes(&fresh.database), before);
-    assert_eq!(fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations WHERE success").await, Some(2));
+    assert_eq!(fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations WHERE success").await, Some(newest + 1));
     assert_eq!(fresh.raw("SELECT COUNT(*) FROM users WHERE later IS NULL AND status = 'active'").await, Some(1));
     assert_eq!(fresh.raw("SELECT seq FROM audit_head").await, Some(1));
 }
@@ -295,6 +299,38 @@ mod file {
         }
         std::fs::write(&file, &whole).unwrap();
         open(&database).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_with_a_damaged_page_is_refused_and_left() {
+        let (folder, database) = place();
+        let file = folder.path().join("portcullis.db");
+        open(&database).await.unwrap().close().await;
+        let whole = std::fs::read(&file).unwrap();
+        let mut refused_ones = 0;
+        for page in 1..whole.len() / 4096 {
+            let mut damaged = whole.clone();
+            damaged[page * 4096..(page + 1) * 4096].fill(0xa5);
+            std::fs::write(&file, &damaged).unwrap();
+            let error = refused_as_it_is(folder.path(), &database).await;
+            assert!(matches!(error, OpenError::Foreign(..)), "page {page}: {error:?}");
+            refused_ones += 1;
+        }
+        assert!(refused_ones > 10, "{refused_ones}");
+        std::fs::write(&file, &whole).unwrap();
+        open(&database).await.unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_link_that_leads_nowhere_is_not_replaced_by_a_new_database() {
+        let (folder, database) = place();
+        let file = folder.path().join("portcullis.db");
+        let volume = folder.path().join("not-mounted").join("portcullis.db");
+        std::os::unix::fs::symlink(&volume, &file).unwrap();
+        let error = refused(&database, MasterKeys::one([7; 32])).await;
+        assert!(matches!(error, OpenError::Io(..)), "{error:?}");
+        assert_eq!(std::fs::read_link(&file).unwrap(), volume, "it was left as it is");
     }
 
     #[tokio::test]

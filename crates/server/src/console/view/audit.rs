@@ -23,6 +23,12 @@ pub struct AuditFilter {
 }
 
 impl AuditFilter {
+    /// Whether a day cannot be read, so that nothing was searched.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.from.error.is_some() || self.to.error.is_some()
+    }
+
     /// Whether everything is shown.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -170,6 +170,16 @@ pub fn suspended_when(why: &Suspension) -> &'static str {
     }
 }
 
+/// The words for the reason of a suspension.
+#[must_use]
+pub fn suspended_why(why: &Suspension) -> &'static str {
+    match why {
+        Suspension::MfaOn => "multi-factor authentication is on",
+        Suspension::OwnerInactive => "your account is not active",
+        Suspension::OwnerNotSuperAdmin => "you are not a Super Admin",
+    }
+}
+
 /// The user's credential in a few words, for the overview.
 #[derive(Debug, Clone)]
 pub enum CredentialSummary {

@@ -78,7 +78,12 @@ impl Process {
     }
 
     pub fn run_with(&self, command: &mut Command, input: &str) -> Answered {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.run_into(command.stdout(Stdio::piped()), input)
+    }
+
+    /// The same with its standard output where the command says.
+    pub fn run_into(&self, command: &mut Command, input: &str) -> Answered {
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // A command that does not read it may have ended already.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
