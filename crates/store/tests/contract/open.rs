@@ -87,6 +87,7 @@ async fn another_master_key_is_refused_and_a_ring_with_the_right_one_is_not(fres
 }
 
 async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
+    fresh.store.claim([1; 16], now()).await.unwrap();
     fresh.super_admin("maria@acme.example").await;
     let newest = fresh.raw("SELECT MAX(version) FROM _sqlx_migrations").await.unwrap();
     fresh
