@@ -233,8 +233,7 @@ impl Tx {
     /// [`StoreError`].
     pub async fn active_super_admins(&mut self) -> Result<u64, StoreError> {
         let sql = "SELECT COUNT(*) FROM users WHERE role = $1 AND status = $2";
-        let row =
-            query!(self, fetch_optional as (i64,), sql, Role::SuperAdmin.code(), Status::Active.code())?;
+        let row = query!(self, fetch_optional as (i64,), sql, Role::SuperAdmin.code(), Status::Active.code())?;
         Ok(row.map_or(0, |(n,)| u64::try_from(n).unwrap_or(0)))
     }
 

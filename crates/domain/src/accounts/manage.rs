@@ -112,7 +112,12 @@ impl ManageRefused {
     pub fn is_about_the_actor(self) -> bool {
         matches!(
             self,
-            Self::NotSuperAdmin | Self::ByToken | Self::OwnRole | Self::OwnAccess | Self::OwnAccount | Self::OwnMfa
+            Self::NotSuperAdmin
+                | Self::ByToken
+                | Self::OwnRole
+                | Self::OwnAccess
+                | Self::OwnAccount
+                | Self::OwnMfa
         )
     }
 }

@@ -15,6 +15,8 @@ use crate::clock::Clock;
 const A_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
 /// Recorded one by one, per minute and origin, whatever the name.
 const A_MINUTE_OF_ALL: NonZeroU32 = NonZeroU32::new(120).unwrap();
+/// Forgotten passwords asked about at once from one origin, and again each two minutes.
+const RESETS: Quota = Quota::per_hour(NonZeroU32::new(30).unwrap());
 /// Names are counted in so many buckets for each origin, so that made-up ones cannot fill the
 /// memory.
 const BUCKETS: u32 = 256;
@@ -26,6 +28,7 @@ type Limiter = RateLimiter<Key, DashMapStateStore<Key>, ProductClock, NoOpMiddle
 pub struct Refusals {
     by_name: Limiter,
     of_all: Limiter,
+    resets: Limiter,
 }
 
 /// Lets the limiter run on the product's clock.
@@ -45,7 +48,8 @@ impl Refusals {
     pub fn new(clock: Clock) -> Self {
         let clock = ProductClock(clock);
         let limiter = |n| RateLimiter::new(Quota::per_minute(n), DashMapStateStore::default(), clock.clone());
-        Self { by_name: limiter(A_MINUTE), of_all: limiter(A_MINUTE_OF_ALL) }
+        let resets = RateLimiter::new(RESETS, DashMapStateStore::default(), clock.clone());
+        Self { by_name: limiter(A_MINUTE), of_all: limiter(A_MINUTE_OF_ALL), resets }
     }
 
     /// Counts one more refusal of `name` for this origin (one address, or one /64 of IPv6), and
@@ -57,9 +61,16 @@ impl Refusals {
         self.by_name.check_key(&(network.clone(), bucket)).is_ok() && self.of_all.check_key(&(network, 0)).is_ok()
     }
 
+    /// Whether somebody at this origin may ask for a new password once more: whose it is makes no
+    /// difference.
+    #[must_use]
+    pub fn may_ask_for_reset(&self, origin: &Origin) -> bool {
+        self.resets.check_key(&(network(&origin.ip, 32), 0)).is_ok()
+    }
+
     /// Drops what is remembered of quiet origins.
     pub fn forget_quiet(&self) {
-        for limiter in [&self.by_name, &self.of_all] {
+        for limiter in [&self.by_name, &self.of_all, &self.resets] {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }

@@ -109,12 +109,19 @@ async fn a_first_password_is_for_who_is_pending_and_has_none(fresh: Fresh) {
 async fn ways_in(fresh: &Fresh, user: UserId) {
     let hex = user.0.simple().to_string();
     let postgres = matches!(fresh.database, portcullis_store::Database::Postgres(_));
-    let (uuid, blob) = if postgres { (format!("'{hex}'::uuid"), "'\\x01'::bytea") } else { (format!("x'{hex}'"), "x'01'") };
+    let (uuid, blob) =
+        if postgres { (format!("'{hex}'::uuid"), "'\\x01'::bytea") } else { (format!("x'{hex}'"), "x'01'") };
     for sql in [
-        format!("INSERT INTO totp (user_id, sealed, sealed_by, made_at, last_step) VALUES ({uuid}, {blob}, 'k', 0, 0)"),
-        format!("INSERT INTO passkeys (id, user_id, credential_id, name, passkey, made_at) VALUES ({uuid}, {uuid}, {blob}, 'x', '', 0)"),
+        format!(
+            "INSERT INTO totp (user_id, sealed, sealed_by, made_at, last_step) VALUES ({uuid}, {blob}, 'k', 0, 0)"
+        ),
+        format!(
+            "INSERT INTO passkeys (id, user_id, credential_id, name, passkey, made_at) VALUES ({uuid}, {uuid}, {blob}, 'x', '', 0)"
+        ),
         format!("INSERT INTO recovery_codes (digest, user_id, made_at) VALUES ({blob}, {uuid}, 0)"),
-        format!("INSERT INTO identities (issuer, subject, user_id, email, linked_at) VALUES ('https://id.acme.example', 's', {uuid}, 'maria@id.acme.example', 0)"),
+        format!(
+            "INSERT INTO identities (issuer, subject, user_id, email, linked_at) VALUES ('https://id.acme.example', 's', {uuid}, 'maria@id.acme.example', 0)"
+        ),
         format!("UPDATE users SET passkey_alone = TRUE WHERE id = {uuid}"),
     ] {
         fresh.raw(&sql).await;
