@@ -30,7 +30,7 @@ on_sqlite! {
 }
 
 const ANA: &str = "ana@acme.example";
-const FROM: (&str, &str) = ("mail_from", "Acme Access <access@acme.example>");
+const FROM: (&str, &str) = ("mail_from", "\"Acme Access\" <access@acme.example>");
 
 async fn with_server(first: &World) -> (World, MailServer) {
     let server = MailServer::start().await;
@@ -59,7 +59,7 @@ async fn a_mail_is_sent_once_by_one_of_two_nodes_and_its_message_is_gone(first: 
     let (recipients, mail) = taken.iter().find(|(_, m)| m.to == ANA).unwrap();
     assert_eq!(recipients, &format!("RCPT TO:<{ANA}>"), "one address, never more");
     assert_eq!(mail.subject, "Maria Rocha invites you to Portcullis");
-    assert_eq!(mail.header("From"), "Acme Access <access@acme.example>");
+    assert_eq!(mail.header("From"), "\"Acme Access\" <access@acme.example>");
     let page = world.stranger().request(Method::GET, &mail.link("/activate/")).send().await.unwrap();
     assert_eq!(page.status(), StatusCode::OK);
     let mails = world.app.store.read().await.unwrap().mails(None, 9).await.unwrap();
@@ -112,6 +112,7 @@ async fn the_page_shows_the_outbox_without_the_mails_and_tries_again(first: Worl
     let (_, page) = maria.page("/mail").await;
     assert!(page.contains("Next try") && page.contains("nobody here") && page.contains("Try again"), "{page}");
     server.set(Manner::Takes);
+    world.pass(SignedDuration::from_mins(2));
     for n in 0..52 {
         invite(&maria, &format!("u{n}@acme.example")).await;
     }
@@ -232,8 +233,9 @@ async fn a_mail_does_not_go_in_clear_unless_the_url_says_so(_: World) {
 
 async fn every_mail_has_both_parts_and_the_headers_of_a_machine(world: World) {
     let maria = world.maria().await;
-    invite(&maria, ANA).await;
     maria.generate().await;
+    world.pass(SignedDuration::from_millis(1));
+    invite(&maria, ANA).await;
     let mails = world.mails().await;
     assert_eq!(mails.len(), 2);
     for mail in &mails {
@@ -245,7 +247,7 @@ async fn every_mail_has_both_parts_and_the_headers_of_a_machine(world: World) {
         assert_eq!(mail.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case("to")).count(), 1);
         assert!(mail.raw.lines().all(|l| l.len() <= 998), "RFC 5322 §2.1.1");
     }
-    assert!(!mails[1].text.contains("pcs_"), "C-5");
+    assert!(!mails[0].text.contains("pcs_"), "C-5");
 }
 
 async fn protocol42_a_name_cannot_add_headers_and_is_text(_: World) {

@@ -34,7 +34,7 @@ impl Mail {
         let part = |mime: &str| {
             let found: Vec<_> = parsed.subparts.iter().filter(|p| p.ctype.mimetype == mime).collect();
             assert_eq!(found.len(), 1, "{mime}");
-            found[0].get_body().unwrap()
+            found[0].get_body().unwrap().replace("\r\n", "\n")
         };
         let headers = parsed.headers.iter().map(|h| (h.get_key(), h.get_value())).collect();
         let header = |name: &str| parsed.headers.get_first_value(name).unwrap_or_default();
