@@ -32,7 +32,7 @@ pub struct Arriving {
 
 fn row(mail: MailOnRecord, dates: &Dates, in_folder: bool) -> MailRow {
     let (state, at) = match (mail.sent_at, mail.next_try_at) {
-        (Some(at), _) if in_folder => (("ok", "Delivered"), Some(at)),
+        (Some(at), _) if in_folder => (("ok", "In the folder"), Some(at)),
         (Some(at), _) => (("ok", "Sent"), Some(at)),
         (None, Some(at)) if mail.tries == 0 => (("off", "Waits"), Some(at)),
         (None, Some(at)) => (("warn", "Next try"), Some(at)),
