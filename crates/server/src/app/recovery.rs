@@ -88,9 +88,8 @@ impl App {
                 self.send(&mut act, &user, &letter).await?;
             }
             MailKind::Invitation => {
-                let organisation = &self.config.organization;
-                let by = if organisation.is_empty() { "Portcullis" } else { organisation };
-                self.send_invitation(&mut act, &user, by).await?;
+                // Who invited is not on the account, and whoever asks now may be anybody.
+                self.send_invitation(&mut act, &user, "A Super Admin").await?;
             }
             _ => {
                 let shown = act.identities_shown(user.id).await?;
@@ -102,6 +101,30 @@ impl App {
         Ok(act.commit(&[entry(&subject).with("sent", kind.code())]).await?)
     }
 
+    /// As [`App::check_link`] for somebody who wants to use the link: a refusal is on record, up to a
+    /// rate.
+    pub(crate) async fn link_to_use(
+        &self,
+        token: &str,
+        purpose: LinkPurpose,
+        origin: &Origin,
+    ) -> Result<User, Failure> {
+        let checked = self.check_link(token, purpose).await;
+        if let Err(Failure::Link(why)) = &checked
+            && self.refusals.is_to_be_recorded(origin, purpose.code())
+        {
+            let event = match purpose {
+                LinkPurpose::Invitation => Event::UserActivated,
+                LinkPurpose::PasswordReset => Event::PasswordReset,
+            };
+            let link = self.store.read().await?.link(&secret_digest(token), purpose).await?;
+            let subject = link.map_or_else(|| "unknown link".to_owned(), |l| l.user.to_string());
+            let entry = Entry::done(self.clock.now(), By::Stranger, origin, event, subject);
+            self.recorder.record(entry.refused(why.code())).await?;
+        }
+        checked
+    }
+
     /// Replaces a forgotten password with the link's help. Every session of the account ends; MFA
     /// stays on and is asked for at the next sign-in.
     ///
@@ -109,7 +132,7 @@ impl App {
     /// [`Failure::Link`], which is on record; [`Failure::Invalid`] for the new password.
     pub async fn reset_password(&self, token: &str, new: SecretText, origin: &Origin) -> Result<(), Failure> {
         let purpose = LinkPurpose::PasswordReset;
-        let user = self.check_link(token, purpose).await?;
+        let user = self.link_to_use(token, purpose, origin).await?;
         self.config.passwords.judge(new.expose_secret(), &[user.email.as_str(), user.name.as_str()])?;
         let hash = self.passwords.turn().await?.hash(new, self.clock.random()).await?;
         let now = self.clock.now();

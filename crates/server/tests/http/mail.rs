@@ -8,9 +8,10 @@ use portcullis_domain::accounts::Role;
 use reqwest::{Method, StatusCode};
 
 use crate::support::{
-    Person, World,
+    Person, Stranger, World, cookie_of,
     mail::{MailServer, Manner},
     on_both, on_sqlite,
+    process::Process,
 };
 
 on_both! {
@@ -289,4 +290,53 @@ async fn mails_go_at_once_when_the_server_runs(first: World) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l2_the_program_writes_no_link_down_whatever_is_logged() {
+    const PASSWORD: &str = "canary lantern walnut orbit";
+    let server = MailServer::start().await;
+    let url = format!("smtp_url={}", server.url());
+    let mut process = Process::new(&["log=trace", "log_format=json", &url, "mail_from=access@acme.example"]);
+    process.super_admin("maria@acme.example", PASSWORD);
+    process.start();
+    let stranger = Stranger {
+        client: World::sqlite(&[]).await.stranger().client,
+        url: format!("http://{}", process.address),
+    };
+    let post = async |path: &str, cookie: &str, form: &[(&str, &str)]| {
+        let request = stranger.request(Method::POST, path).header("cookie", cookie).form(form);
+        request.send().await.unwrap()
+    };
+    let signed = post("/sign-in", "", &[("email", "maria@acme.example"), ("password", PASSWORD)]).await;
+    let cookie = cookie_of(&signed).unwrap();
+    assert_eq!(post("/users/invite", &cookie, &[("email", ANA)]).await.status(), StatusCode::SEE_OTHER);
+    post("/forgot-password", "", &[("email", "maria@acme.example")]).await;
+    let began = std::time::Instant::now();
+    while server.taken().len() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the program sends by itself: {}", process.output());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mails: Vec<_> = server.taken().into_iter().map(|(_, mail)| mail).collect();
+    let link = |to: &str, page: &str| mails.iter().find(|m| m.to == to).unwrap().link(page);
+    let (activation, reset) = (link(ANA, "/activate/"), link("maria@acme.example", "/reset-password/"));
+    for path in [&activation, &reset] {
+        assert_eq!(stranger.request(Method::GET, path).send().await.unwrap().status(), StatusCode::OK);
+        let form = [("name", "Ana"), ("password", PASSWORD)];
+        assert_eq!(post(path, "", &form).await.status(), StatusCode::SEE_OTHER);
+        assert_eq!(post(path, "", &form).await.status(), StatusCode::GONE);
+    }
+    assert_eq!(process.terminate(), Some(0));
+    let (output, mut at_rest) = (process.output(), std::fs::read(process.data("portcullis.db")).unwrap());
+    at_rest.extend(std::fs::read(process.data("portcullis.db-wal")).unwrap_or_default());
+    let at_rest = String::from_utf8_lossy(&at_rest);
+    assert!(output.lines().count() > 50 && at_rest.contains(ANA), "the search finds what is there");
+    let token = |path: &str| path.rsplit('/').next().unwrap().to_owned();
+    for canary in [token(&activation), token(&reset), "canary-smtp-password".to_owned(), PASSWORD.to_owned()] {
+        let line = output.lines().find(|l| l.contains(&canary));
+        assert!(line.is_none(), "L-2: in the log: {}", line.unwrap_or_default());
+        assert!(!at_rest.contains(&canary), "L-2: in the database: {canary}");
+        let in_mails = mails.iter().filter(|m| m.raw.contains(&canary) || m.text.contains(&canary)).count();
+        assert_eq!(in_mails, usize::from(canary.len() == 43), "each link in its own mail, and nothing else");
+    }
 }

@@ -230,7 +230,7 @@ impl App {
     /// Activates an invited account with the name and password its user chose. Signs nobody in.
     ///
     /// # Errors
-    /// [`Failure::Link`]; [`Failure::Invalid`], with every field that is wrong.
+    /// [`Failure::Link`], which is on record; [`Failure::Invalid`], with every field that is wrong.
     pub async fn activate(
         &self,
         token: &str,
@@ -238,7 +238,7 @@ impl App {
         password: SecretText,
         origin: &Origin,
     ) -> Result<User, Failure> {
-        let user = self.check_link(token, LinkPurpose::Invitation).await?;
+        let user = self.link_to_use(token, LinkPurpose::Invitation, origin).await?;
         let about = [user.email.as_str(), name];
         let judged = self.config.passwords.judge(password.expose_secret(), &about);
         let name = match (DisplayName::parse(name), judged) {

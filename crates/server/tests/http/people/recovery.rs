@@ -96,7 +96,7 @@ async fn a7_each_kind_of_account_gets_the_mail_it_needs(world: World) {
     people(&world).await;
     for (email, told, subject) in [
         (MARIA, "password.reset done", Some("Choose a new password")),
-        ("pending@acme.example", "password.reset done", Some("Portcullis invites you to Portcullis")),
+        ("pending@acme.example", "password.reset done", Some("A Super Admin invites you to Portcullis")),
         ("inactive@acme.example", "password.reset refused not_active", None),
         ("federated@acme.example", "password.reset done", Some("Your account has no password here")),
         ("never@acme.example", "password.reset refused unknown_account", None),
@@ -186,6 +186,10 @@ async fn a_new_password_ends_every_session_and_tells_the_user(world: World) {
     assert!(!maria.is_signed_in().await && !maria.at(&other).is_signed_in().await);
     let used = post(&link, PASSWORD).await.unwrap();
     assert_eq!(used.status(), StatusCode::GONE);
+    assert_eq!(world.told_after(mark).await[1..], ["password.reset refused link_used"]);
+    let unknown = post("/reset-password/not-a-token", PASSWORD).await.unwrap();
+    assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+    assert_eq!(world.told_after(mark).await[2..], ["password.reset refused link_unknown"]);
     assert!(used.text().await.unwrap().contains("This link was used already"));
     let sign_in = |password: &str| {
         world.stranger().request(Method::POST, "/sign-in").form(&[("email", MARIA), ("password", password)]).send()
