@@ -4,6 +4,8 @@
 use jiff::{SignedDuration, Timestamp, tz::TimeZoneDatabase};
 use uuid::Uuid;
 
+pub mod manage;
+
 /// The id of a user: a UUID version 7. It can never equal a Client ID (RFC 9700 §4.15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Uuid);

@@ -40,6 +40,7 @@ pub mod accounts;
 pub mod audit;
 pub mod credentials;
 pub mod keys;
+pub mod links;
 pub mod mail;
 pub mod secret;
 pub mod sessions;

@@ -10,7 +10,8 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use portcullis_domain::{accounts::PasswordPolicy, sessions::SessionLimits};
+use lettre::{Address, AsyncSmtpTransport, Tokio1Executor, message::Mailbox};
+use portcullis_domain::{accounts::PasswordPolicy, secret::SecretText, sessions::SessionLimits};
 use portcullis_store::Database;
 
 /// One setting, as people write it.
@@ -54,6 +55,22 @@ pub const SETTINGS: &[Setting] = &[
     setting("session_absolute_hours", "12", "A console session ends after so long in any case (1 to 168)"),
     setting("audit_retention_days", "365", "Audit records older than this are dropped (1 to 36500)"),
     setting("token_record_days", "30", "Records of ended tokens are kept so long (0 to 3650)"),
+    setting(
+        "smtp_url",
+        "",
+        "smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host to send mails. Default: they are put into mail_folder",
+    ),
+    setting(
+        "mail_from",
+        "",
+        "Who mails are from, like Portcullis <portcullis@acme.example>; needed with smtp_url",
+    ),
+    setting("mail_folder", "", "Folder for mails while smtp_url is not set. Default: <data_dir>/mail"),
+    setting(
+        "deactivate_after_days",
+        "0",
+        "Deactivates accounts that have not signed in for so long (0: never; 1 to 3650)",
+    ),
     setting("max_connections", "10000", "Connections served at the same time (1 to 1000000)"),
     setting("header_timeout_seconds", "10", "Time for a client to send the head of a request (1 to 600)"),
     setting("request_timeout_seconds", "30", "Time for a whole request, body included (1 to 3600)"),
@@ -245,9 +262,9 @@ fn place(text: &str, error: &toml::de::Error) -> String {
     format!("line {line} is not TOML as it should be: one `key = \"value\"` a line")
 }
 
-/// A database URL without its password.
+/// A URL that may hold a password, without it.
 fn mask(key: &str, value: &str) -> String {
-    if key != "database_url" || value.is_empty() {
+    if !["database_url", "smtp_url"].contains(&key) || value.is_empty() {
         return value.to_owned();
     }
     let Some((scheme, rest)) = value.split_once("://") else { return "***".to_owned() };
@@ -306,12 +323,34 @@ pub struct Config {
     pub audit_retention: SignedDuration,
     /// How long records of ended tokens are kept.
     pub token_records: SignedDuration,
+    /// How mails leave, and from whom they are.
+    pub mail: Mail,
+    /// accounts that have not signed in for so long are deactivated; `None` when never.
+    pub deactivate_after: Option<SignedDuration>,
     /// Limits on connections and requests.
     pub limits: Limits,
     /// `text` or `json`.
     pub log_json: bool,
     /// The tracing filter.
     pub log: String,
+}
+
+/// How mails leave.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// Who they are from: a name and an address.
+    pub from: Mailbox,
+    /// Where they go.
+    pub way: MailWay,
+}
+
+/// Where mails go.
+#[derive(Debug, Clone)]
+pub enum MailWay {
+    /// To an SMTP server: its URL, as lettre reads it. It holds the password.
+    Smtp(SecretText),
+    /// Into a folder, for trying without a mail server.
+    Folder(PathBuf),
 }
 
 /// Limits that keep a slow or greedy client from harming others (protocol 43).
@@ -342,6 +381,7 @@ impl Config {
         }
         let data_dir = settings.path("data_dir").ok_or_else(|| settings.wrong("data_dir", "give a folder"))?;
         let tls = tls(settings)?;
+        let mail_folder = settings.path("mail_folder").unwrap_or_else(|| data_dir.join("mail"));
         let config = Self {
             listen,
             public_url: public_url(settings, listen, tls.is_some())?,
@@ -363,6 +403,8 @@ impl Config {
             },
             audit_retention: settings.days("audit_retention_days", 1, 36500)?,
             token_records: settings.days("token_record_days", 0, 3650)?,
+            mail: Mail { from: mail_from(settings)?, way: mail_way(settings, &mail_folder)? },
+            deactivate_after: Some(settings.days("deactivate_after_days", 0, 3650)?).filter(|d| !d.is_zero()),
             limits: Limits {
                 connections: settings.number("max_connections", 1, 1_000_000)?,
                 header: settings.seconds("header_timeout_seconds", 1, 600)?,
@@ -439,6 +481,50 @@ fn database(settings: &Settings, data_dir: &Path) -> Result<Database, ConfigErro
         }
         _ => Err(settings.wrong("database_url", "give a postgres:// URL, or nothing for the embedded database")),
     }
+}
+
+fn mail_from(settings: &Settings) -> Result<Mailbox, ConfigError> {
+    match settings.text("mail_from").trim() {
+        "" if !settings.text("smtp_url").trim().is_empty() => {
+            Err(settings.wrong("mail_from", "give the address that mails are from: smtp_url is set"))
+        }
+        "" => Ok(Mailbox::new(
+            Some("Portcullis".to_owned()),
+            Address::new("portcullis", "localhost").map_err(|_| settings.wrong("mail_from", "give an address"))?,
+        )),
+        text => text.parse().map_err(|_| {
+            settings.wrong("mail_from", "give a name and an address, like Portcullis <portcullis@acme.example>")
+        }),
+    }
+}
+
+/// The SMTP URL as lettre reads it. Mails hold links that open accounts, so the way has TLS, except
+/// to this machine itself when the URL says so.
+fn mail_way(settings: &Settings, folder: &Path) -> Result<MailWay, ConfigError> {
+    let text = settings.text("smtp_url").trim();
+    if text.is_empty() {
+        return Ok(MailWay::Folder(folder.to_owned()));
+    }
+    let wrong = |what: &str| settings.wrong("smtp_url", what);
+    let form = "give smtp://user:password@host:587 or smtps://user:password@host";
+    let mut url = url::Url::parse(text).map_err(|_| wrong(form))?;
+    let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| wrong(form))?.to_owned();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let is_here = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
+    match (url.scheme(), url.query()) {
+        ("smtps", None) => {}
+        ("smtp", None) => url.set_query(Some("tls=required")),
+        ("smtp", Some("tls=none")) if is_here => url.set_query(None),
+        ("smtp", Some("tls=none")) => {
+            return Err(wrong("give a URL with TLS: tls=none is for a mail server on this machine only"));
+        }
+        _ => return Err(wrong(form)),
+    }
+    if !matches!(url.path(), "" | "/") {
+        return Err(wrong(form));
+    }
+    AsyncSmtpTransport::<Tokio1Executor>::from_url(url.as_str()).map_err(|_| wrong(form))?;
+    Ok(MailWay::Smtp(String::from(url).into()))
 }
 
 fn tls(settings: &Settings) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
@@ -531,6 +617,15 @@ mod tests {
             ("trusted_proxies", "proxy.example"),
             ("cors_origins", "*"),
             ("log_format", "xml"),
+            ("mail_from", "nobody"),
+            ("mail_from", "a@b, c@d"),
+            ("deactivate_after_days", "-1"),
+            ("smtp_url", "mail.acme.example"),
+            ("smtp_url", "http://mail.acme.example"),
+            ("smtp_url", "smtp://mail.acme.example?tls=none"),
+            ("smtp_url", "smtp://mail.acme.example?tls=opportunistic"),
+            ("smtp_url", "smtps://mail.acme.example?tls=none"),
+            ("smtp_url", "smtps://mail.acme.example/x"),
         ] {
             let error = config(&[(key, value)]).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains("give"), "{key}={value}: {error}");
@@ -565,6 +660,30 @@ mod tests {
         ] {
             assert!(config(good).is_ok(), "{good:?}: {:?}", config(good).err());
         }
+    }
+
+    #[test]
+    fn mails_go_by_tls_or_into_a_folder() {
+        let folder = config(&[("data_dir", "/d")]).unwrap().mail;
+        assert!(matches!(folder.way, MailWay::Folder(path) if path == Path::new("/d/mail")));
+        let from = ("mail_from", "Portcullis <portcullis@acme.example>");
+        for good in [
+            "smtps://u:hunter2@mail.acme.example",
+            "smtp://u:p%40ss@mail.acme.example:587",
+            "smtp://[::1]:25?tls=none",
+        ] {
+            let mail = config(&[("smtp_url", good), from]).unwrap().mail;
+            assert_eq!(mail.from.email.to_string(), "portcullis@acme.example");
+            assert!(matches!(mail.way, MailWay::Smtp(_)), "{good}");
+            assert!(!format!("{mail:?}").contains("hunter2"), "L-2");
+        }
+        let error = config(&[("smtp_url", "smtps://mail.acme.example")]).unwrap_err().to_string();
+        assert!(error.contains("mail_from") && error.contains("give"), "{error}");
+        let error = config(&[("smtp_url", "smtp://u:hunter2@mail.acme.example/x"), from]).unwrap_err().to_string();
+        assert!(error.contains("smtp_url") && !error.contains("hunter2"), "L-2: {error}");
+        let flags = BTreeMap::from([("smtp_url".to_owned(), "smtps://u:hunter2@h".to_owned())]);
+        let printed = Settings::gather(None, std::iter::empty(), &flags).unwrap().print();
+        assert!(!printed.contains("hunter2") && printed.contains("smtps://u:***@h"), "{printed}");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use axum::http::StatusCode;
 use portcullis_domain::{
-    accounts::Invalid,
+    accounts::{Invalid, manage::ManageRefused},
     credentials::{GenerateRefused, RevokeRefused},
+    links::LinkRefused,
 };
 use portcullis_store::{MasterKeyError, StoreError};
 
@@ -55,6 +56,12 @@ pub enum Failure {
     /// Revoking was refused.
     #[error(transparent)]
     Revoke(#[from] RevokeRefused),
+    /// Managing a user was refused.
+    #[error(transparent)]
+    Manage(#[from] ManageRefused),
+    /// A link sent by mail opens nothing.
+    #[error(transparent)]
+    Link(#[from] LinkRefused),
     /// Set-up has been done, or the link is not right.
     #[error("This set-up link is not valid. The first Super Admin may have been made already: sign in.")]
     SetUpOver,
@@ -107,7 +114,10 @@ impl Failure {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Generate(GenerateRefused::AlreadyActive) | Self::Conflict => StatusCode::CONFLICT,
             Self::Revoke(RevokeRefused::NothingToRevoke) => StatusCode::NOT_FOUND,
-            Self::Generate(_) | Self::Revoke(_) => StatusCode::FORBIDDEN,
+            Self::Manage(why) if !why.is_about_the_actor() => StatusCode::CONFLICT,
+            Self::Generate(_) | Self::Revoke(_) | Self::Manage(_) => StatusCode::FORBIDDEN,
+            Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
+            Self::Link(_) => StatusCode::GONE,
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -131,6 +141,8 @@ impl Failure {
             Self::Invalid(_) => "invalid",
             Self::Generate(why) => why.code(),
             Self::Revoke(why) => why.code(),
+            Self::Manage(why) => why.code(),
+            Self::Link(why) => why.code(),
             Self::SetUpOver => "set_up_over",
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",

@@ -5,21 +5,23 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::Request,
+    Extension, Router,
+    extract::{Path, Request, State},
     http::{Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
-use portcullis_domain::audit::Event;
+use portcullis_domain::{accounts::manage::Act, audit::Event};
 use tower_http::csrf::CsrfLayer;
 
 use crate::{
     access::{self, Access},
     api,
-    app::App,
-    assets, console, oauth,
+    app::{App, Caller},
+    assets,
+    console::{self, Nothing, Typed},
+    oauth,
 };
 
 /// The door a route belongs to: how its errors look.
@@ -118,9 +120,68 @@ fn console_routes() -> Vec<Route> {
     ]
 }
 
-/// Users, invitations, forgotten passwords, the outbox.
+/// What a Super Admin does to a user: the act, its page, and what it leaves in the audit log.
+const MANAGING: [(Act, &str, &[Event]); 7] = [
+    (Act::InviteAgain, "/users/{user}/invite-again", &[Event::UserInvited]),
+    (Act::Activate, "/users/{user}/activate", &[Event::UserActivated]),
+    (Act::Deactivate, "/users/{user}/deactivate", &[Event::UserDeactivated]),
+    (Act::Delete, "/users/{user}/delete", &[Event::UserDeleted]),
+    (Act::GiveSuperAdmin, "/users/{user}/give-super-admin", &[Event::RoleChanged]),
+    (Act::TakeSuperAdmin, "/users/{user}/take-super-admin", &[Event::RoleChanged]),
+    (Act::TurnMfaOff, "/users/{user}/turn-mfa-off", &[Event::MfaDisabled]),
+];
+
+/// Users, invitations, forgotten passwords, the outbox. A refusal of an act is the use-case's, which
+/// records it as an attempt at the act.
 fn people_routes() -> Vec<Route> {
-    vec![]
+    use Access::{Anyone, SignedIn, SuperAdmin};
+    use Door::Console;
+    use console::{activate, forgot_password, mail, reset_password, users};
+    let mut routes = vec![
+        reads(Console, "/users", SuperAdmin, get(users::list)),
+        reads(Console, "/users/invite", SuperAdmin, get(users::invite_form)),
+        acts(Console, "/users/invite", SignedIn, &[Event::UserInvited], post(users::invite)),
+        reads(Console, "/users/{user}", SuperAdmin, get(users::person)),
+        reads(Console, "/mail", SuperAdmin, get(mail::page)),
+        acts(Console, "/mail/{mail}/try-again", SuperAdmin, &[], post(mail::try_again)),
+        reads(Console, "/activate/{token}", Anyone, get(activate::page)),
+        acts(Console, "/activate/{token}", Anyone, &[Event::UserActivated], post(activate::activate)),
+        reads(Console, "/forgot-password", Anyone, get(forgot_password::page)),
+        acts(Console, "/forgot-password", Anyone, &[Event::PasswordReset], post(forgot_password::ask)),
+        reads(Console, "/reset-password/{token}", Anyone, get(reset_password::page)),
+        acts(Console, "/reset-password/{token}", Anyone, &[Event::PasswordReset], post(reset_password::change)),
+    ];
+    for (act, path, events) in MANAGING {
+        let page = move |State(app): State<Arc<App>>,
+                         Extension(caller): Extension<Caller>,
+                         Path(user): Path<String>| { users::confirm(act, app, caller, user) };
+        let doing =
+            move |State(app): State<Arc<App>>,
+                  Extension(caller): Extension<Caller>,
+                  Path(user): Path<String>,
+                  Typed(Nothing {}): Typed<Nothing>| users::act(act, app, caller, user);
+        routes.push(reads(Console, path, SuperAdmin, get(page)));
+        routes.push(acts(Console, path, SignedIn, events, post(doing)));
+    }
+    routes.extend(people_api_routes());
+    routes
+}
+
+fn people_api_routes() -> Vec<Route> {
+    use Access::Api;
+    use Door::Api as ApiDoor;
+    use api::people;
+    let on = |path, events, handler| acts(ApiDoor, path, Api(None), events, handler);
+    vec![
+        on("/api/v1/users", &[Event::UserInvited], post(people::invite)),
+        on("/api/v1/users/{user}/invite-again", &[Event::UserInvited], post(people::invite_again)),
+        on("/api/v1/users/{user}/activate", &[Event::UserActivated], post(people::activate)),
+        on("/api/v1/users/{user}/deactivate", &[Event::UserDeactivated], post(people::deactivate)),
+        on("/api/v1/users/{user}/delete", &[Event::UserDeleted], post(people::delete)),
+        on("/api/v1/users/{user}/give-super-admin", &[Event::RoleChanged], post(people::give_super_admin)),
+        on("/api/v1/users/{user}/take-super-admin", &[Event::RoleChanged], post(people::take_super_admin)),
+        on("/api/v1/users/{user}/turn-mfa-off", &[Event::MfaDisabled], post(people::turn_mfa_off)),
+    ]
 }
 
 /// Second factors: at sign-in and under My Account Settings.
@@ -241,6 +302,8 @@ fn parent(path: &str) -> &'static str {
         "/account/credentials"
     } else if path.starts_with("/account") {
         "/account"
+    } else if path.starts_with("/mail") {
+        "/mail"
     } else {
         "/"
     }

@@ -18,6 +18,7 @@ mod credentials;
 mod error;
 mod installation;
 mod keys;
+mod links;
 mod mail;
 mod open;
 mod seal;
@@ -25,6 +26,7 @@ mod sessions;
 mod tokens;
 mod tx;
 
+pub use accounts::IdentityShown;
 pub use audit::{AuditFilter, AuditPage, ChainState};
 pub use ceremonies::Ceremony;
 pub use credentials::PresentedClient;

@@ -32,8 +32,14 @@ pub struct QueuedMail {
 pub struct DueMail {
     /// The id.
     pub id: Uuid,
-    /// The message.
-    pub message: Sealed,
+    /// The one address.
+    pub to: String,
+    /// What it is about.
+    pub kind: MailKind,
+    /// When it was queued (UTC).
+    pub queued_at: Timestamp,
+    /// The message; absent when the database lost it, so that there is nothing to send.
+    pub message: Option<Sealed>,
     /// How often it was tried, this time included.
     pub tries: u32,
 }
@@ -62,6 +68,9 @@ pub struct MailOnRecord {
 #[derive(sqlx::FromRow)]
 struct DueRow {
     id: Uuid,
+    recipient: String,
+    kind: String,
+    queued_at: i64,
     sealed: Option<Vec<u8>>,
     sealed_by: Option<String>,
     tries: i64,
@@ -130,17 +139,38 @@ impl Tx {
     ) -> Result<Option<DueMail>, StoreError> {
         let sql = "UPDATE mails SET next_try_at = $2, tries = tries + 1 WHERE id = (SELECT id FROM mails \
                    WHERE next_try_at <= $1 ORDER BY next_try_at, id LIMIT 1) AND next_try_at <= $1 \
-                   RETURNING id, sealed, sealed_by, tries";
+                   RETURNING id, recipient, kind, queued_at, sealed, sealed_by, tries";
         let row = query!(self, fetch_optional as DueRow, sql, now.as_microsecond(), lease.as_microsecond())?;
-        row.map(|r| match (r.sealed, r.sealed_by) {
-            (Some(bytes), Some(key_id)) => Ok(DueMail {
+        row.map(|r| {
+            Ok(DueMail {
                 id: r.id,
-                message: Sealed { key_id, bytes },
+                to: r.recipient,
+                kind: MailKind::from_code(&r.kind).ok_or_else(|| corrupt("kind of mail", &r.kind))?,
+                queued_at: instant(r.queued_at)?,
+                message: r.sealed.zip(r.sealed_by).map(|(bytes, key_id)| Sealed { key_id, bytes }),
                 tries: u32::try_from(r.tries).unwrap_or(u32::MAX),
-            }),
-            _ => Err(corrupt("mail without its message", r.id)),
+            })
         })
         .transpose()
+    }
+
+    /// Whether a mail is due: a look before [`Tx::take_due_mail`], which writes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_mail_due(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "SELECT tries FROM mails WHERE next_try_at <= $1 LIMIT 1";
+        Ok(query!(self, fetch_optional as (i64,), sql, now.as_microsecond())?.is_some())
+    }
+
+    /// How many mails of a kind were queued to an address since the first id of an instant.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mails_to_since(&mut self, to: &Email, kind: MailKind, first: Uuid) -> Result<u64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM mails WHERE id >= $1 AND recipient = $2 AND kind = $3";
+        let row = query!(self, fetch_optional as (i64,), sql, first, to.as_str(), kind.code())?;
+        Ok(row.map_or(0, |(n,)| u64::try_from(n).unwrap_or(0)))
     }
 
     /// Notes that a mail was sent; its message is gone.

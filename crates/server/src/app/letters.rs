@@ -319,6 +319,8 @@ impl App {
             .map_err(|e| Failure::Internal(format!("mail: {e}")))?;
         let sealed = self.store.keys().seal(Purpose::Mail, &id.to_string(), &plain, self.clock.random());
         let queued = QueuedMail { id, to: message.to, kind: message.kind, message: sealed, queued_at: now };
-        Ok(tx.queue_mail(&queued).await?)
+        tx.queue_mail(&queued).await?;
+        self.outbox.wake();
+        Ok(())
     }
 }

@@ -9,8 +9,10 @@ pub mod credentials;
 pub mod housekeeping;
 pub mod keys;
 pub mod letters;
+pub mod outbox;
 pub mod passwords;
 pub mod recorder;
+pub mod recovery;
 pub mod refusals;
 pub mod sessions;
 pub mod standing;
@@ -27,7 +29,9 @@ use portcullis_domain::{
 use portcullis_store::{Purpose, Store};
 
 use crate::{
-    app::{keys::Signer, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
+    app::{
+        keys::Signer, outbox::Outbox, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer,
+    },
     clock::Clock,
     config::Config,
     error::Failure,
@@ -49,6 +53,8 @@ pub struct App {
     pub refusals: Refusals,
     /// Writes refusals to the audit log.
     pub recorder: Recorder,
+    /// Wakes who sends mails, and knows how they leave.
+    pub outbox: Outbox,
     /// Puts tokens on record, many at a time.
     pub issuer: Issuer,
 }
@@ -130,6 +136,7 @@ impl App {
         let recorder = Recorder::start(store.clone());
         let lifespan = config.token_lifespan_seconds;
         let issuer = Issuer::start(store.clone(), clock.clone(), lifespan);
+        let outbox = Outbox::new(&config)?;
         Ok(Arc::new(Self {
             store,
             clock,
@@ -138,6 +145,7 @@ impl App {
             signer,
             refusals,
             recorder,
+            outbox,
             issuer,
         }))
     }

@@ -68,7 +68,8 @@ pub async fn page(
     }
     let notice = match arriving.done.as_deref() {
         Some("signed-out") => Some(Notice::done("You have signed out.")),
-        Some("set-up") => Some(Notice::done("Your account is ready. Sign in with it.")),
+        Some("password") => Some(Notice::done("Your password has been changed. Sign in with it.")),
+        Some("set-up" | "activated") => Some(Notice::done("Your account is ready. Sign in with it.")),
         _ => None,
     };
     let organisation = app.config.organization.clone();

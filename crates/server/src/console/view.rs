@@ -13,12 +13,17 @@ use portcullis_domain::{
 
 mod audit;
 mod credentials;
+mod people;
 mod when;
 
 pub use audit::{AuditFilter, AuditPage, AuditRow, who_label};
 pub use credentials::{
     AccountCredentials, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
     UseRow, suspended_when, suspended_why,
+};
+pub use people::{
+    ActWords, Activate, ForgotPassword, Invite, InvitedPage, MailPage, MailRow, ResetPassword, UserAct, UserPage,
+    UserRow, Users, act_words, credential_now, credential_then, status_badge,
 };
 pub use when::{Dates, Exact, When, lasts};
 
@@ -29,6 +34,10 @@ pub enum Nav {
     Overview,
     /// `/account…`, in the menu of the account.
     Account,
+    /// `/users…`.
+    Users,
+    /// `/mail`.
+    Mail,
     /// `/audit`.
     Audit,
     /// `/help`, in the menu of the account.

@@ -14,6 +14,7 @@ mod journey;
 mod keyboard;
 mod look;
 mod no_script;
+mod people;
 mod secrets;
 mod server;
 mod states;

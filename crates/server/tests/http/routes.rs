@@ -12,6 +12,9 @@ use portcullis_domain::accounts::{Role, Status};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 
+#[path = "routes/people.rs"]
+mod people;
+
 use crate::support::{FORM, PASSWORD, Person, Program, World, json, on_both};
 
 on_both! {
@@ -29,7 +32,10 @@ on_both! {
 const MARIA: &str = "maria@acme.example";
 
 fn filled(path: &str) -> String {
-    path.replace("{user}", "me").replace("{token}", "not-a-token").replace("{name}", "console.css")
+    path.replace("{user}", "me")
+        .replace("{token}", "not-a-token")
+        .replace("{name}", "console.css")
+        .replace("{mail}", "01900000-0000-7000-8000-000000000000")
 }
 
 fn guarded() -> impl Iterator<Item = Route> {
@@ -83,6 +89,7 @@ async fn c3_every_route_that_is_not_for_anyone_refuses_a_stranger(world: World) 
 /// A body with which the act of a route would be done.
 fn body(request: RequestBuilder, path: &str) -> RequestBuilder {
     match path {
+        path if people::has_fields(path) => people::body(request, path),
         "/sign-in" => request.form(&[("email", MARIA), ("password", PASSWORD)]),
         "/api/v1/session" => request.json(&serde_json::json!({ "email": MARIA, "password": PASSWORD })),
         "/setup/{token}" => request.form(&[("email", "x@acme.example"), ("name", "X"), ("password", PASSWORD)]),
@@ -140,7 +147,7 @@ async fn protocol31_the_console_takes_forms_and_nothing_else(world: World) {
             assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE, "{} {kind}", name(&route));
         }
         // Buttons have no field that could be repeated.
-        if matches!(route.path, "/sign-out" | "/account/sessions/end-others") {
+        if matches!(route.path, "/sign-out" | "/account/sessions/end-others") || people::is_button(route.path) {
             continue;
         }
         let twice = maria.request(Method::POST, &filled(route.path)).header(header::CONTENT_TYPE, FORM);
@@ -162,6 +169,7 @@ async fn protocol31_the_console_takes_forms_and_nothing_else(world: World) {
 async fn perform(world: &World, route: &Route) -> (i64, Response) {
     let post = |person: &Person, path: &str| person.request(Method::POST, path);
     let request = match route.path {
+        path if people::is_act(path) => people::request(world, path).await,
         "/setup/{token}" => {
             let token = world.app.set_up_token().await.unwrap().unwrap();
             let token = portcullis_domain::secret::ExposeSecret::expose_secret(&token).to_owned();
@@ -227,7 +235,7 @@ async fn l1_every_act_leaves_exactly_one_record(first: World) {
         let status = answer.status();
         assert_eq!(is_refusal, status.is_client_error(), "{}: {status}", name(&route));
         assert!(!status.is_server_error(), "{}: {status}", name(&route));
-        let records = world.records_after(mark).await;
+        let records = people::records_after(&world, mark).await;
         let told: Vec<&str> = records.iter().map(|r| r.event.as_str()).collect();
         assert_eq!(told.len(), 1, "L-1: {}: {told:?}", name(&route));
         assert!(route.events.iter().any(|e| e.code() == told[0]), "{}: {told:?}", name(&route));
@@ -245,7 +253,7 @@ async fn c3_l1_a_plain_user_is_refused_and_the_attempt_is_on_record(world: World
     let id = world.user_of("paulo@acme.example").await.id.to_string();
     for route in guarded() {
         let gated = matches!(route.access, Access::SuperAdmin | Access::ApiSuperAdmin(_));
-        if !gated && !route.path.contains("credential") {
+        if !gated && !route.path.contains("credential") && !people::is_for_super_admins(route.path) {
             continue;
         }
         let mark = world.last_record().await;

@@ -1,5 +1,7 @@
 //! A server of its own for each test, and the three kinds of actors.
 
+#[path = "support/mail.rs"]
+pub mod mail;
 #[path = "support/process.rs"]
 pub mod process;
 

@@ -8,7 +8,10 @@
 mod accounts;
 mod audit;
 mod credentials;
+mod links;
+mod mail;
 mod open;
+mod people;
 mod sessions;
 mod support;
 mod tokens;
