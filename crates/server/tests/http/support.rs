@@ -29,6 +29,7 @@ use portcullis_store::{AuditFilter, AuditPage, Database, MasterKeys, OpenOptions
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
 use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection};
+use uuid::Uuid;
 
 /// A password that passes A-4.
 pub const PASSWORD: &str = "tide lantern walnut orbit";
@@ -413,6 +414,11 @@ impl World {
 
     /// A session that no page opens: through a provider, for example.
     pub async fn session_opened(&self, user: &User, opened: Opened) -> Person {
+        self.session_opened_through(user, opened, None).await
+    }
+
+    /// The same through a provider that is set up.
+    pub async fn session_opened_through(&self, user: &User, opened: Opened, provider: Option<Uuid>) -> Person {
         let now = self.clock.now();
         let value = format!("opened-by-a-test-{}", next());
         let mut digest = [0; 32];
@@ -422,7 +428,7 @@ impl World {
             handle: self.clock.id(),
             user: user.id,
             opened,
-            provider: None,
+            provider,
             opened_at: now,
             seen_at: now,
             password_at: (opened != Opened::Provider).then_some(now),
