@@ -18,6 +18,7 @@ on_both! {
     a2_a_link_used_by_many_at_once_activates_once
     a2_an_old_link_opens_no_account_that_is_closed
     a3_every_guard_holds_for_requests_made_by_hand
+    a3_no_super_admin_does_to_anybody_what_the_rules_refuse
     a3_two_super_admins_who_demote_each_other_at_once_leave_one
     c10_deactivating_suspends_and_activating_resumes_on_every_node
     c10_taking_the_role_suspends_and_giving_it_resumes
@@ -210,7 +211,6 @@ async fn a3_every_guard_holds_for_requests_made_by_hand(world: World) {
     let token = program.token().await;
     let ana = world.person(ANA, Role::User).await;
     let ines = world.user(INES, Role::SuperAdmin).await;
-    let me = world.user_of(MARIA).await.id;
     let before = format!("{:?}", world.user_of(INES).await);
     for (act, event) in ACTS {
         let path = format!("/api/v1/users/{}/{act}", ines.id);
@@ -236,6 +236,16 @@ async fn a3_every_guard_holds_for_requests_made_by_hand(world: World) {
     let by_token = program.with(&token, Method::POST, "/api/v1/users").json(&json!({ "email": "x@acme.example" }));
     assert_eq!(json_of(by_token.send().await.unwrap()).await["code"], "not_with_a_token");
     assert_eq!(invite(&ana, "x@acme.example").await.1["code"], "not_super_admin");
+    assert_eq!(format!("{:?}", world.user_of(INES).await), before, "nothing was done");
+    world.log_is_whole().await;
+}
+
+async fn a3_no_super_admin_does_to_anybody_what_the_rules_refuse(world: World) {
+    let maria = world.maria().await;
+    world.user(ANA, Role::User).await;
+    let ines = world.user(INES, Role::SuperAdmin).await;
+    let me = world.user_of(MARIA).await.id;
+    let before = format!("{:?}", world.user_of(INES).await);
     for (act, why) in [
         ("take-super-admin", "own_role"),
         ("deactivate", "own_access"),
