@@ -26,6 +26,7 @@ on_both! {
     a5_another_super_admin_turns_mfa_off_and_never_on
     what_will_happen_is_shown_before_it_does
     the_list_is_searched_and_paged_on_the_server
+    protocol35_a_hostile_name_is_text_on_the_pages_of_users
     a9_dormant_accounts_are_deactivated_but_not_the_last_super_admin
     c6_owners_are_reminded_thirty_seven_and_one_days_before
 }
@@ -462,6 +463,19 @@ async fn the_list_is_searched_and_paged_on_the_server(world: World) {
     let (_, page) = maria.page("/users?search=rocha").await;
     assert_eq!(rows(&page), 1);
     assert_eq!(maria.get("/users?after=forged").await.status(), StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+async fn protocol35_a_hostile_name_is_text_on_the_pages_of_users(world: World) {
+    const NAME: &str = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>";
+    let maria = world.maria().await;
+    let ana = world.person(ANA, Role::User).await;
+    ana.post("/account/profile", &[("name", NAME), ("language", "en-001"), ("time_zone", "UTC")]).await;
+    let id = world.user_of(ANA).await.id;
+    for path in ["/users".to_owned(), format!("/users/{id}"), format!("/users/{id}/delete")] {
+        let (status, page) = maria.page(&path).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(page.contains("&#60;img src=x") && !page.contains("<img") && !page.contains("<script>"), "{page}");
+    }
 }
 
 async fn a9_dormant_accounts_are_deactivated_but_not_the_last_super_admin(first: World) {
