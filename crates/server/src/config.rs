@@ -1,6 +1,8 @@
 //! Configuration: one table of settings, read from a TOML file, the environment and flags, in
 //! that rising order. The same table makes the flags, the `config print` output and the errors.
 
+mod mail;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -10,9 +12,10 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use lettre::{Address, AsyncSmtpTransport, Tokio1Executor, message::Mailbox};
-use portcullis_domain::{accounts::PasswordPolicy, secret::SecretText, sessions::SessionLimits};
+use portcullis_domain::{accounts::PasswordPolicy, sessions::SessionLimits};
 use portcullis_store::Database;
+
+pub use mail::{Mail, MailWay};
 
 /// One setting, as people write it.
 pub struct Setting {
@@ -335,24 +338,6 @@ pub struct Config {
     pub log: String,
 }
 
-/// How mails leave.
-#[derive(Debug, Clone)]
-pub struct Mail {
-    /// Who they are from: a name and an address.
-    pub from: Mailbox,
-    /// Where they go.
-    pub way: MailWay,
-}
-
-/// Where mails go.
-#[derive(Debug, Clone)]
-pub enum MailWay {
-    /// To an SMTP server: its URL, as lettre reads it. It holds the password.
-    Smtp(SecretText),
-    /// Into a folder, for trying without a mail server.
-    Folder(PathBuf),
-}
-
 /// Limits that keep a slow or greedy client from harming others (protocol 43).
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -403,7 +388,7 @@ impl Config {
             },
             audit_retention: settings.days("audit_retention_days", 1, 36500)?,
             token_records: settings.days("token_record_days", 0, 3650)?,
-            mail: Mail { from: mail_from(settings)?, way: mail_way(settings, &mail_folder)? },
+            mail: Mail::check(settings, &mail_folder)?,
             deactivate_after: Some(settings.days("deactivate_after_days", 0, 3650)?).filter(|d| !d.is_zero()),
             limits: Limits {
                 connections: settings.number("max_connections", 1, 1_000_000)?,
@@ -481,50 +466,6 @@ fn database(settings: &Settings, data_dir: &Path) -> Result<Database, ConfigErro
         }
         _ => Err(settings.wrong("database_url", "give a postgres:// URL, or nothing for the embedded database")),
     }
-}
-
-fn mail_from(settings: &Settings) -> Result<Mailbox, ConfigError> {
-    match settings.text("mail_from").trim() {
-        "" if !settings.text("smtp_url").trim().is_empty() => {
-            Err(settings.wrong("mail_from", "give the address that mails are from: smtp_url is set"))
-        }
-        "" => Ok(Mailbox::new(
-            Some("Portcullis".to_owned()),
-            Address::new("portcullis", "localhost").map_err(|_| settings.wrong("mail_from", "give an address"))?,
-        )),
-        text => text.parse().map_err(|_| {
-            settings.wrong("mail_from", "give a name and an address, like Portcullis <portcullis@acme.example>")
-        }),
-    }
-}
-
-/// The SMTP URL as lettre reads it. Mails hold links that open accounts, so the way has TLS, except
-/// to this machine itself when the URL says so.
-fn mail_way(settings: &Settings, folder: &Path) -> Result<MailWay, ConfigError> {
-    let text = settings.text("smtp_url").trim();
-    if text.is_empty() {
-        return Ok(MailWay::Folder(folder.to_owned()));
-    }
-    let wrong = |what: &str| settings.wrong("smtp_url", what);
-    let form = "give smtp://user:password@host:587 or smtps://user:password@host";
-    let mut url = url::Url::parse(text).map_err(|_| wrong(form))?;
-    let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| wrong(form))?.to_owned();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    let is_here = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
-    match (url.scheme(), url.query()) {
-        ("smtps", None) => {}
-        ("smtp", None) => url.set_query(Some("tls=required")),
-        ("smtp", Some("tls=none")) if is_here => url.set_query(None),
-        ("smtp", Some("tls=none")) => {
-            return Err(wrong("give a URL with TLS: tls=none is for a mail server on this machine only"));
-        }
-        _ => return Err(wrong(form)),
-    }
-    if !matches!(url.path(), "" | "/") {
-        return Err(wrong(form));
-    }
-    AsyncSmtpTransport::<Tokio1Executor>::from_url(url.as_str()).map_err(|_| wrong(form))?;
-    Ok(MailWay::Smtp(String::from(url).into()))
 }
 
 fn tls(settings: &Settings) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
@@ -660,30 +601,6 @@ mod tests {
         ] {
             assert!(config(good).is_ok(), "{good:?}: {:?}", config(good).err());
         }
-    }
-
-    #[test]
-    fn mails_go_by_tls_or_into_a_folder() {
-        let folder = config(&[("data_dir", "/d")]).unwrap().mail;
-        assert!(matches!(folder.way, MailWay::Folder(path) if path == Path::new("/d/mail")));
-        let from = ("mail_from", "Portcullis <portcullis@acme.example>");
-        for good in [
-            "smtps://u:hunter2@mail.acme.example",
-            "smtp://u:p%40ss@mail.acme.example:587",
-            "smtp://[::1]:25?tls=none",
-        ] {
-            let mail = config(&[("smtp_url", good), from]).unwrap().mail;
-            assert_eq!(mail.from.email.to_string(), "portcullis@acme.example");
-            assert!(matches!(mail.way, MailWay::Smtp(_)), "{good}");
-            assert!(!format!("{mail:?}").contains("hunter2"), "L-2");
-        }
-        let error = config(&[("smtp_url", "smtps://mail.acme.example")]).unwrap_err().to_string();
-        assert!(error.contains("mail_from") && error.contains("give"), "{error}");
-        let error = config(&[("smtp_url", "smtp://u:hunter2@mail.acme.example/x"), from]).unwrap_err().to_string();
-        assert!(error.contains("smtp_url") && !error.contains("hunter2"), "L-2: {error}");
-        let flags = BTreeMap::from([("smtp_url".to_owned(), "smtps://u:hunter2@h".to_owned())]);
-        let printed = Settings::gather(None, std::iter::empty(), &flags).unwrap().print();
-        assert!(!printed.contains("hunter2") && printed.contains("smtps://u:***@h"), "{printed}");
     }
 
     #[test]

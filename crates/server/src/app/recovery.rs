@@ -55,15 +55,15 @@ impl App {
     async fn answer_reset(&self, email: &Email, origin: &Origin) -> Result<(), Failure> {
         let now = self.clock.now();
         let entry = |subject: &str| Entry::done(now, By::Stranger, origin, Event::PasswordReset, subject);
-        let mut act = self.store.act().await?;
-        let Some(user) = act.user_by_email(email).await? else {
-            drop(act);
+        if self.store.read().await?.user_by_email(email).await?.is_none() {
             // The address typed is recorded only as the account it belongs to: it may be a password.
             if self.refusals.is_to_be_recorded(origin, email.as_str()) {
                 self.recorder.record(entry("unknown account").refused("unknown_account")).await?;
             }
             return Ok(());
-        };
+        }
+        let mut act = self.store.act().await?;
+        let Some(user) = act.user_by_email(email).await? else { return Ok(()) };
         let subject = user.id.to_string();
         let kind = match (user.standing.status.0, user.standing.has_password) {
             (Status::Active, true) => MailKind::PasswordReset,

@@ -55,28 +55,7 @@ async fn from_the_invitation_to_the_deactivation() {
     browser.look("user-invite-again").await;
     browser.press("Cancel").await;
 
-    let other = Browser::open(&world.url).await;
-    other.go(&link).await;
-    other.says("Activate your account").await;
-    other.look("activate").await;
-    other.type_in("#name", "Ana Lima").await;
-    other.type_in("#password", "too short").await;
-    other.press("Activate the account").await;
-    other.find("#password-error").await;
-    assert_eq!(other.value_of("#name").await, "Ana Lima");
-    other.look("activate-errors").await;
-    other.type_in("#password", PASSWORD).await;
-    other.press("Activate the account").await;
-    other.says("Your account is ready. Sign in with it.").await;
-    other.type_in("#email", ANA).await;
-    other.type_in("#password", PASSWORD).await;
-    other.press("Sign in").await;
-    other.says("Welcome, Ana Lima").await;
-    assert_eq!(other.text_of(".side").await, "Overview", "a plain user");
-    other.go(&link).await;
-    other.says("This link was used already").await;
-    other.look("link-used").await;
-
+    let other = activated(&world, &link).await;
     let id = world.user_of(ANA).await.id;
     browser.go(&format!("/users/{id}")).await;
     browser.press("Give Super Admin").await;
@@ -100,6 +79,32 @@ async fn from_the_invitation_to_the_deactivation() {
     browser.at("/users").await;
     other.close().await;
     browser.close().await;
+}
+
+/// Ana activates the account with the link and signs in, in a browser of her own.
+async fn activated(world: &World, link: &str) -> Browser {
+    let other = Browser::open(&world.url).await;
+    other.go(link).await;
+    other.says("Activate your account").await;
+    other.look("activate").await;
+    other.type_in("#name", "Ana Lima").await;
+    other.type_in("#password", "too short").await;
+    other.press("Activate the account").await;
+    other.find("#password-error").await;
+    assert_eq!(other.value_of("#name").await, "Ana Lima");
+    other.look("activate-errors").await;
+    other.type_in("#password", PASSWORD).await;
+    other.press("Activate the account").await;
+    other.says("Your account is ready. Sign in with it.").await;
+    other.type_in("#email", ANA).await;
+    other.type_in("#password", PASSWORD).await;
+    other.press("Sign in").await;
+    other.says("Welcome, Ana Lima").await;
+    assert_eq!(other.text_of(".side").await, "Overview", "a plain user");
+    other.go(link).await;
+    other.says("This link was used already").await;
+    other.look("link-used").await;
+    other
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ on_both! {
     a2_a_link_used_by_many_at_once_activates_once
     a2_an_old_link_opens_no_account_that_is_closed
     a3_every_guard_holds_for_requests_made_by_hand
+    a3_no_super_admin_does_to_anybody_what_the_rules_refuse
     a3_two_super_admins_who_demote_each_other_at_once_leave_one
     c10_deactivating_suspends_and_activating_resumes_on_every_node
     c10_taking_the_role_suspends_and_giving_it_resumes
@@ -25,6 +26,7 @@ on_both! {
     a5_another_super_admin_turns_mfa_off_and_never_on
     what_will_happen_is_shown_before_it_does
     the_list_is_searched_and_paged_on_the_server
+    protocol35_a_hostile_name_is_text_on_the_pages_of_users
     a9_dormant_accounts_are_deactivated_but_not_the_last_super_admin
     c6_owners_are_reminded_thirty_seven_and_one_days_before
 }
@@ -210,7 +212,6 @@ async fn a3_every_guard_holds_for_requests_made_by_hand(world: World) {
     let token = program.token().await;
     let ana = world.person(ANA, Role::User).await;
     let ines = world.user(INES, Role::SuperAdmin).await;
-    let me = world.user_of(MARIA).await.id;
     let before = format!("{:?}", world.user_of(INES).await);
     for (act, event) in ACTS {
         let path = format!("/api/v1/users/{}/{act}", ines.id);
@@ -236,6 +237,16 @@ async fn a3_every_guard_holds_for_requests_made_by_hand(world: World) {
     let by_token = program.with(&token, Method::POST, "/api/v1/users").json(&json!({ "email": "x@acme.example" }));
     assert_eq!(json_of(by_token.send().await.unwrap()).await["code"], "not_with_a_token");
     assert_eq!(invite(&ana, "x@acme.example").await.1["code"], "not_super_admin");
+    assert_eq!(format!("{:?}", world.user_of(INES).await), before, "nothing was done");
+    world.log_is_whole().await;
+}
+
+async fn a3_no_super_admin_does_to_anybody_what_the_rules_refuse(world: World) {
+    let maria = world.maria().await;
+    world.user(ANA, Role::User).await;
+    let ines = world.user(INES, Role::SuperAdmin).await;
+    let me = world.user_of(MARIA).await.id;
+    let before = format!("{:?}", world.user_of(INES).await);
     for (act, why) in [
         ("take-super-admin", "own_role"),
         ("deactivate", "own_access"),
@@ -452,6 +463,19 @@ async fn the_list_is_searched_and_paged_on_the_server(world: World) {
     let (_, page) = maria.page("/users?search=rocha").await;
     assert_eq!(rows(&page), 1);
     assert_eq!(maria.get("/users?after=forged").await.status(), StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+async fn protocol35_a_hostile_name_is_text_on_the_pages_of_users(world: World) {
+    const NAME: &str = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>";
+    let maria = world.maria().await;
+    let ana = world.person(ANA, Role::User).await;
+    ana.post("/account/profile", &[("name", NAME), ("language", "en-001"), ("time_zone", "UTC")]).await;
+    let id = world.user_of(ANA).await.id;
+    for path in ["/users".to_owned(), format!("/users/{id}"), format!("/users/{id}/delete")] {
+        let (status, page) = maria.page(&path).await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(page.contains("&#60;img src=x") && !page.contains("<img") && !page.contains("<script>"), "{page}");
+    }
 }
 
 async fn a9_dormant_accounts_are_deactivated_but_not_the_last_super_admin(first: World) {

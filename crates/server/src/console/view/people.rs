@@ -7,7 +7,7 @@ use portcullis_domain::{
     secret::{ExposeSecret, SecretText},
 };
 
-use super::{Field, Frame, Nav, Notice, When, suspended_when};
+use super::{Field, Frame, Nav, Notice, When};
 use crate::app::standing::Foreseen;
 
 /// The words and the colour of a status.
@@ -103,7 +103,7 @@ pub fn credential_now(foreseen: &Foreseen, standing: Option<Standing>) -> String
     let id = held.client_id.as_str();
     match standing {
         Standing::Active => format!("{id}, active"),
-        Standing::Suspended(why, _) => format!("{id}, suspended {}", suspended_when(&why)),
+        Standing::Suspended(why, _) => format!("{id}, suspended {}", why.because()),
         Standing::Expired(_) => format!("{id}, expired"),
         Standing::Revoked(..) => format!("{id}, revoked"),
     }
