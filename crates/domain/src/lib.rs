@@ -36,6 +36,7 @@ pub mod audit;
 pub mod credentials;
 pub mod keys;
 pub mod mail;
+pub mod mfa;
 pub mod secret;
 pub mod sessions;
 pub mod tokens;
