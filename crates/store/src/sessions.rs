@@ -190,6 +190,15 @@ impl Tx {
             .map(drop)
     }
 
+    /// Takes back one failure of a run: an attempt that was counted and turned out right.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_back_sign_in_failure(&mut self, counted: &[u8; 32]) -> Result<(), StoreError> {
+        let sql = "UPDATE sign_in_failures SET failures = failures - 1 WHERE counted = $1 AND failures > 0";
+        query!(self, execute, sql, counted.to_vec()).map(drop)
+    }
+
     /// Forgets a run of failures.
     ///
     /// # Errors

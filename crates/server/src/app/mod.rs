@@ -9,9 +9,12 @@ pub mod credentials;
 pub mod housekeeping;
 pub mod keys;
 pub mod letters;
+pub mod mfa;
+pub mod passkeys;
 pub mod passwords;
 pub mod recorder;
 pub mod refusals;
+pub mod second_factor;
 pub mod sessions;
 pub mod standing;
 pub mod tokens;
@@ -26,7 +29,7 @@ use portcullis_domain::{
 use portcullis_store::{Purpose, Store};
 
 use crate::{
-    app::{keys::Signer, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
+    app::{keys::Signer, passkeys::Passkeys, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
     clock::Clock,
     config::Config,
     error::Failure,
@@ -42,6 +45,8 @@ pub struct App {
     pub config: Config,
     /// Argon2id, a bounded number at a time.
     pub passwords: Passwords,
+    /// What makes and checks passkeys.
+    pub passkeys: Passkeys,
     /// Signs and verifies access tokens.
     pub signer: Signer,
     /// How many refusals are recorded one by one.
@@ -125,6 +130,7 @@ impl App {
     pub async fn start(store: Store, clock: Clock, config: Config) -> Result<Arc<Self>, Failure> {
         store.claim(clock.random(), clock.now()).await.map_err(|e| Failure::Internal(e.to_string()))?;
         let signer = Signer::load(&store, &clock, &config.public_url).await?;
+        let passkeys = Passkeys::of(&config.public_url, &config.organization)?;
         let refusals = Refusals::new(clock.clone());
         let recorder = Recorder::start(store.clone());
         let lifespan = config.token_lifespan_seconds;
@@ -134,6 +140,7 @@ impl App {
             clock,
             config,
             passwords: Passwords::new(),
+            passkeys,
             signer,
             refusals,
             recorder,

@@ -21,6 +21,7 @@ use crate::{
         ceremonies::{self, Kind},
         letters::Letter,
         refusals::network,
+        second_factor::Step,
     },
     error::Failure,
 };
@@ -153,6 +154,18 @@ impl Counters {
         Ok(())
     }
 
+    /// One factor was proven again in a session. Without MFA that is all of them; with it only this
+    /// attempt is taken back, or the password would buy guesses at the second factor.
+    pub(crate) async fn proven_again(&self, tx: &mut Tx, user: &User) -> Result<(), Failure> {
+        if user.standing.mfa_since.is_none() {
+            return self.forget(tx).await;
+        }
+        for name in [&self.network, &self.anywhere] {
+            tx.take_back_sign_in_failure(name).await?;
+        }
+        Ok(())
+    }
+
     /// Remembers the network of a sign-in, and tells whether it was known before.
     async fn know_network(&self, tx: &mut Tx, now: Timestamp) -> Result<bool, Failure> {
         let known = tx.is_known_network(&self.network).await?;
@@ -213,7 +226,8 @@ impl App {
             // Not an act yet: nobody has signed in, and who fails now is on record by that.
             drop(act);
             let mut tx = self.store.write().await?;
-            let cookie = self.begin(&mut tx, Kind::SecondFactor, Some(user.id), first).await?;
+            let step = Step::after(first);
+            let cookie = self.begin(&mut tx, Kind::SecondFactor, Some(user.id), &step).await?;
             tx.commit().await?;
             return Ok(SignedIn::SecondFactor(cookie));
         }
@@ -363,7 +377,8 @@ impl App {
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }
-        Counters::new(self, email, &caller.origin).forget(&mut act).await?;
+        let user = act.user(user.id).await?.ok_or(Failure::NotSignedIn)?;
+        Counters::new(self, email, &caller.origin).proven_again(&mut act, &user).await?;
         act.commit(&[entry]).await?;
         let session = Session { password_at: Some(now), ..session.clone() };
         let via = Via::Session { digest: renewed, session: session.clone() };
@@ -445,7 +460,8 @@ impl App {
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }
-        Counters::new(self, &user.email, &caller.origin).forget(&mut act).await?;
+        let user = act.user(user.id).await?.ok_or(Failure::NotSignedIn)?;
+        Counters::new(self, &user.email, &caller.origin).proven_again(&mut act, &user).await?;
         let entry = Entry::done(now, caller.by(), &caller.origin, Event::PasswordChanged, user.id.to_string());
         act.commit(&[entry.with("other_sessions_ended", ended.to_string())]).await?;
         Ok(cookie)
