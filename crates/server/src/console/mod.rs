@@ -5,7 +5,9 @@ pub mod account;
 pub mod audit;
 pub mod cookie;
 pub mod credentials;
+pub mod mfa;
 pub mod pages;
+pub mod second_factor;
 pub mod setup;
 pub mod sign_in;
 pub mod view;
@@ -98,6 +100,8 @@ fn title(failure: &Failure) -> &'static str {
         Failure::NotFound => "Page not found",
         Failure::NotSuperAdmin | Failure::NotOwner | Failure::Generate(_) | Failure::Revoke(_) => "Not allowed",
         Failure::SetUpOver => "This link is no longer valid",
+        Failure::Mfa(_) => "Nothing was changed",
+        Failure::StepOver => "Begin again",
         Failure::Locked(_) => "Too many attempts",
         Failure::Busy | Failure::Unavailable(_) | Failure::Unknown(_) => "Not available right now",
         Failure::Conflict => "Changed by somebody else",

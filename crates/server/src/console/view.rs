@@ -13,12 +13,16 @@ use portcullis_domain::{
 
 mod audit;
 mod credentials;
+mod mfa;
 mod when;
 
 pub use audit::{AuditFilter, AuditPage, AuditRow, who_label};
 pub use credentials::{
     AccountCredentials, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
     UseRow, suspended_when,
+};
+pub use mfa::{
+    MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, PasskeyRow, PasskeySignIn, SecondFactor,
 };
 pub use when::{Dates, Exact, When, lasts};
 
@@ -213,6 +217,8 @@ pub struct SignIn {
     pub notice: Option<Notice>,
     /// Where to go after signing in (a path of this server).
     pub next: Option<String>,
+    /// Whether passkeys are possible at this server's address.
+    pub passkeys: bool,
 }
 
 /// `GET /setup/{token}`: the first Super Admin.
@@ -359,6 +365,8 @@ pub struct AccountGeneral {
     pub has_password: bool,
     /// The password form.
     pub password: PasswordForm,
+    /// The second factors.
+    pub mfa: MfaSection,
     /// The user's live sessions, this one first.
     pub sessions: Vec<SessionRow>,
 }

@@ -17,6 +17,7 @@ mod discovery;
 mod introspect;
 mod journey;
 mod limits;
+mod mfa;
 mod openapi;
 mod resources;
 mod revoke;

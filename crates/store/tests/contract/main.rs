@@ -8,6 +8,7 @@
 mod accounts;
 mod audit;
 mod credentials;
+mod mfa;
 mod open;
 mod sessions;
 mod support;
