@@ -12,6 +12,7 @@ mod browser;
 mod journey;
 mod keyboard;
 mod look;
+mod mfa;
 mod no_script;
 mod secrets;
 mod server;
@@ -19,3 +20,6 @@ mod states;
 #[allow(dead_code, unused_imports, unused_macros, reason = "the HTTP suite uses the rest of it")]
 #[path = "../http/support.rs"]
 mod support;
+#[allow(dead_code, reason = "the HTTP suite uses the rest of it")]
+#[path = "../http/mfa/tab.rs"]
+mod tab;

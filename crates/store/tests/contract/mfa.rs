@@ -213,10 +213,10 @@ async fn a_right_attempt_is_taken_back_and_never_below_none(fresh: Fresh) {
         fresh.write(async |tx| tx.count_sign_in_failure(&name, now(), now()).await.unwrap()).await;
     }
     let run = async || fresh.read(async |tx| tx.sign_in_failures(&name).await.unwrap()).await.unwrap();
-    fresh.write(async |tx| tx.take_back_sign_in_failure(&name).await.unwrap()).await;
-    assert_eq!((run().await.failures, run().await.last), (2, now()));
+    fresh.write(async |tx| tx.take_back_sign_in_failure(&name, after(-900)).await.unwrap()).await;
+    assert_eq!((run().await.failures, run().await.last), (2, after(-900)));
     for _ in 0..3 {
-        fresh.write(async |tx| tx.take_back_sign_in_failure(&name).await.unwrap()).await;
+        fresh.write(async |tx| tx.take_back_sign_in_failure(&name, after(-900)).await.unwrap()).await;
     }
     assert_eq!(run().await.failures, 0);
 }

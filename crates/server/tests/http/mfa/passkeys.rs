@@ -46,6 +46,7 @@ async fn a5_a_passkey_is_a_second_factor_and_a_removed_one_is_none(world: World)
     tab.use_passkey(&mut key, SECOND).await;
     assert!(tab.is_signed_in().await);
     assert!(settings.get("/account").await.says("Last used"));
+    world.pass(jiff::SignedDuration::from_secs(1));
     let mut second = Authenticator::new(&world);
     assert_eq!(settings.add_passkey(&mut second, "Key").await.to, "/account?done=mfa-passkey");
     let text = settings.get("/account").await.text;
@@ -79,6 +80,7 @@ async fn protocol39_an_answer_to_another_question_or_from_another_place_is_none(
     let new = tab.get(SECOND).await.attribute("data-passkey-ask").unwrap();
     let late = key.answer(&old);
     assert_eq!(tab.post(SECOND, &[("credential", &late)]).await.status, StatusCode::UNAUTHORIZED, "another question");
+    world.pass(jiff::SignedDuration::from_secs(2));
     let good = key.answer(&new);
     let spent = tab.post(SECOND, &[("credential", &good)]).await;
     assert_eq!(spent.status, StatusCode::UNAUTHORIZED, "each question takes one answer");

@@ -59,7 +59,7 @@ async fn c9_turning_on_warns_then_suspends_on_every_node_and_turning_off_resumes
         assert_eq!(program.at(node).ask().await.status(), StatusCode::OK);
     }
     assert_eq!(world.told_after(mark).await, ["mfa.disable done", "credential.resume done"]);
-    let mails = world.app.store.read().await.unwrap().mails(10).await.unwrap();
+    let mails = world.app.store.read().await.unwrap().mails(None, 10).await.unwrap();
     let kinds: Vec<String> = mails.iter().map(|m| format!("{:?}", m.kind)).collect();
     assert!(kinds.iter().any(|k| k.contains("Suspended")) && kinds.iter().any(|k| k.contains("Resumed")), "{kinds:?}");
     world.log_is_whole().await;
