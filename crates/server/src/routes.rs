@@ -145,21 +145,9 @@ fn mfa_routes() -> Vec<Route> {
         reads(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, get(mfa::remove_passkey_page)),
         acts(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, OFF, post(mfa::remove_passkey)),
         reads(Console, "/account/mfa/passkey-alone", SignedIn, get(mfa::passkey_alone_page)),
-        acts(
-            Console,
-            "/account/mfa/passkey-alone",
-            SignedIn,
-            &[Event::MfaChanged],
-            post(mfa::passkey_alone),
-        ),
+        acts(Console, "/account/mfa/passkey-alone", SignedIn, &[Event::MfaChanged], post(mfa::passkey_alone)),
         reads(Console, "/account/mfa/recovery-codes", SignedIn, get(mfa::new_codes_page)),
-        acts(
-            Console,
-            "/account/mfa/recovery-codes",
-            SignedIn,
-            &[Event::RecoveryCodesMade],
-            post(mfa::new_codes),
-        ),
+        acts(Console, "/account/mfa/recovery-codes", SignedIn, &[Event::RecoveryCodesMade], post(mfa::new_codes)),
         reads(Console, "/account/mfa/off", SignedIn, get(mfa::turn_off_page)),
         acts(Console, "/account/mfa/off", SignedIn, &[Event::MfaDisabled], post(mfa::turn_off)),
     ]

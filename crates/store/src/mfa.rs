@@ -123,7 +123,12 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn propose_app(&mut self, user: UserId, secret: &Sealed, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn propose_app(
+        &mut self,
+        user: UserId,
+        secret: &Sealed,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let sql = "INSERT INTO totp (user_id, sealed, sealed_by, made_at, confirmed_at, last_step) \
                    VALUES ($1, $2, $3, $4, NULL, 0) \
                    ON CONFLICT (user_id) DO UPDATE SET sealed = $2, sealed_by = $3, made_at = $4 \

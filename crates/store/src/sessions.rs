@@ -195,7 +195,11 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn take_back_sign_in_failure(&mut self, counted: &[u8; 32], last: Timestamp) -> Result<(), StoreError> {
+    pub async fn take_back_sign_in_failure(
+        &mut self,
+        counted: &[u8; 32],
+        last: Timestamp,
+    ) -> Result<(), StoreError> {
         let sql = "UPDATE sign_in_failures SET failures = failures - 1, last_at = $1 \
                    WHERE counted = $2 AND failures > 0";
         query!(self, execute, sql, last.as_microsecond(), counted.to_vec()).map(drop)

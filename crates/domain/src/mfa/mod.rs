@@ -78,7 +78,9 @@ pub enum MfaRefused {
     )]
     NoLocalPassword,
     /// The password was not given lately.
-    #[error("Enter your password to change multi-factor authentication: it was last given more than 5 minutes ago.")]
+    #[error(
+        "Enter your password to change multi-factor authentication: it was last given more than 5 minutes ago."
+    )]
     PasswordNeeded,
     /// There is nothing to turn off.
     #[error("Multi-factor authentication is off.")]
@@ -153,12 +155,7 @@ mod tests {
     }
 
     fn user(has_password: bool) -> Standing {
-        Standing {
-            role: (Role::User, at(0)),
-            status: (Status::Active, at(0)),
-            mfa_since: None,
-            has_password,
-        }
+        Standing { role: (Role::User, at(0)), status: (Status::Active, at(0)), mfa_since: None, has_password }
     }
 
     #[test]

@@ -96,9 +96,7 @@ fn base32(bytes: &[u8]) -> String {
 /// RFC 3986 §2.1, everything but unreserved characters.
 fn percent(text: &str) -> String {
     let unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes()
-        .map(|b| if unreserved(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect()
+    text.bytes().map(|b| if unreserved(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 #[cfg(test)]
@@ -139,7 +137,8 @@ mod tests {
     #[test]
     fn protocol38_padded_and_rewritten_codes_are_no_codes() {
         assert!(AppCode::parse(" 287082\n").is_some(), "white space around it is not part of it");
-        for other in ["0287082", "87082", "287 082", "287-082", "2870820", "+28708", "٢٨٧٠٨٢", "28708２", ""] {
+        for other in ["0287082", "87082", "287 082", "287-082", "2870820", "+28708", "٢٨٧٠٨٢", "28708２", ""]
+        {
             assert!(AppCode::parse(other).is_none(), "{other}");
         }
     }

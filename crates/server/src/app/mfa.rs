@@ -156,8 +156,7 @@ impl App {
             }
         }
         let app = AuthenticatorApp::new(self.clock.random());
-        let sealed =
-            self.store.keys().seal(Purpose::Totp, &id.to_string(), app.expose(), self.clock.random());
+        let sealed = self.store.keys().seal(Purpose::Totp, &id.to_string(), app.expose(), self.clock.random());
         if !tx.propose_app(id, &sealed, now).await? {
             return Err(MfaRefused::AppAlready.into());
         }
@@ -325,9 +324,8 @@ impl App {
         if !on {
             act.remove_factors(user.id).await?;
             let after = with_mfa(&user.standing, None);
-            entries.extend(
-                self.change_standing(&mut act, (&caller.by(), &caller.origin), user, &after, now).await?,
-            );
+            entries
+                .extend(self.change_standing(&mut act, (&caller.by(), &caller.origin), user, &after, now).await?);
         }
         Counters::new(self, &user.email, &caller.origin).forget(&mut act).await?;
         let session = self.renewed(&mut act, &caller).await?;
@@ -374,15 +372,15 @@ impl App {
         } else {
             let after = with_mfa(&user.standing, Some(now));
             let held = act.held_credential(user.id).await?;
-            let suspended = held.filter(|c| matches!(c.effect(&user.standing, &after, now), Some(Effect::Suspended(_))));
+            let suspended =
+                held.filter(|c| matches!(c.effect(&user.standing, &after, now), Some(Effect::Suspended(_))));
             if suspended.is_some_and(|c| adding.agreed != Some(c.client_id.as_str())) {
                 return Err(MfaRefused::SuspendsCredential.into());
             }
             let ended = act.end_other_sessions(user.id, handle).await?;
             entries.push(record(Event::MfaEnabled).with("other_sessions_ended", ended.to_string()));
-            entries.extend(
-                self.change_standing(&mut act, (&caller.by(), &caller.origin), user, &after, now).await?,
-            );
+            entries
+                .extend(self.change_standing(&mut act, (&caller.by(), &caller.origin), user, &after, now).await?);
             codes = Some(self.new_codes(&mut act, user, now).await?);
         }
         let session = self.renewed(&mut act, caller).await?;

@@ -29,7 +29,10 @@ use portcullis_domain::{
 use portcullis_store::{Purpose, Store};
 
 use crate::{
-    app::{keys::Signer, passkeys::Passkeys, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
+    app::{
+        keys::Signer, passkeys::Passkeys, passwords::Passwords, recorder::Recorder, refusals::Refusals,
+        tokens::Issuer,
+    },
     clock::Clock,
     config::Config,
     error::Failure,

@@ -179,7 +179,8 @@ impl App {
         match proof {
             Proof::Code(typed) => match Code::parse(typed.expose_secret()) {
                 Some(Code::App(code)) => {
-                    let Some(stored) = act.authenticator_app(user.id).await? else { return Ok(Err("wrong_code")) };
+                    let stored = act.authenticator_app(user.id).await?.filter(|a| a.confirmed_at.is_some());
+                    let Some(stored) = stored else { return Ok(Err("wrong_code")) };
                     let app = self.opened_app(user.id, &stored.secret)?;
                     let Some(step) = app.step_of(&code, now) else { return Ok(Err("wrong_code")) };
                     let right = act.consume_step(user.id, step).await?;
@@ -284,7 +285,9 @@ impl App {
         let user = act.user(id).await?.ok_or(Failure::WrongPasskey)?;
         let refused = match self.prove_passkey(&mut act, &user, &answer, question, now).await? {
             Err(why) => Some(why.code()),
-            Ok(_) if user.standing.mfa_since.is_none() || !act.passkey_alone(id).await? => Some("passkey_not_alone"),
+            Ok(_) if user.standing.mfa_since.is_none() || !act.passkey_alone(id).await? => {
+                Some("passkey_not_alone")
+            }
             Ok(_) if user.standing.status.0 != Status::Active => Some("not_active"),
             Ok(_) => None,
         };

@@ -162,8 +162,9 @@ fn changed(app: &App, caller: &Caller, changed: &Changed, done: &str) -> Answer 
 fn codes_page(app: &App, caller: &Caller, codes: &[RecoveryCode], done: &str) -> Result<Response, Refusal> {
     let notice = match done {
         "mfa-codes" => Notice::done("The recovery codes you had do not work any more."),
-        _ => Notice::done("Your other sessions have been signed out.")
-            .led_by("Multi-factor authentication is on."),
+        _ => {
+            Notice::done("Your other sessions have been signed out.").led_by("Multi-factor authentication is on.")
+        }
     };
     let content = MfaCodes {
         frame: frame(app, caller),
@@ -246,7 +247,9 @@ pub async fn confirm_app(
     let words = match &failure {
         Failure::WrongCode => "This is not the code that the app shows now. Check the time on your phone.",
         // The page that comes has the warning now.
-        Failure::Mfa(MfaRefused::SuspendsCredential) => "Read what it does to your credential, then enter a new code.",
+        Failure::Mfa(MfaRefused::SuspendsCredential) => {
+            "Read what it does to your credential, then enter a new code."
+        }
         Failure::StepOver => "This took too long. Scan the new code.",
         _ => return refused(&app, &caller, APP, failure),
     };

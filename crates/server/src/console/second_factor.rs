@@ -8,11 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use portcullis_domain::{
-    audit::Origin,
-    mfa::recovery,
-    secret::SecretText,
-};
+use portcullis_domain::{audit::Origin, mfa::recovery, secret::SecretText};
 use serde::Deserialize;
 
 use crate::{
@@ -114,11 +110,7 @@ pub async fn sign_in(
     }
 }
 
-async fn passkey_content(
-    app: &App,
-    next: Option<String>,
-    error: Option<&Failure>,
-) -> Result<Response, Refusal> {
+async fn passkey_content(app: &App, next: Option<String>, error: Option<&Failure>) -> Result<Response, Refusal> {
     let (secret, options) = app.begin_passkey_sign_in().await?;
     let organisation = app.config.organization.clone();
     let content = PasskeySignIn { organisation, options, error: error.map(ToString::to_string), next };
@@ -154,9 +146,9 @@ pub async fn passkey_sign_in(
     let secret = ceremony_cookie(&headers).unwrap_or_default();
     match app.sign_in_with_passkey(&secret, &given.credential.unwrap_or_default(), &origin).await {
         Ok(new) => Ok(signed_in(&app, new, &headers, origin, next.as_deref()).await),
-        Err(
-            failure @ (Failure::WrongPasskey | Failure::StepOver | Failure::Locked(_) | Failure::NotActive),
-        ) => passkey_content(&app, next, Some(&failure)).await,
+        Err(failure @ (Failure::WrongPasskey | Failure::StepOver | Failure::Locked(_) | Failure::NotActive)) => {
+            passkey_content(&app, next, Some(&failure)).await
+        }
         Err(failure) => Err(failure.into()),
     }
 }

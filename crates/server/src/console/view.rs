@@ -22,7 +22,8 @@ pub use credentials::{
     UseRow, suspended_when,
 };
 pub use mfa::{
-    MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, PasskeyRow, PasskeySignIn, SecondFactor,
+    MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, PasskeyRow, PasskeySignIn,
+    SecondFactor,
 };
 pub use when::{Dates, Exact, When, lasts};
 

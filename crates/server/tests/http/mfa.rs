@@ -7,6 +7,7 @@ mod passkeys;
 mod settings;
 mod sign_in;
 pub mod tab;
+mod terminal;
 
 /// A server that people reach by a name: passkeys need one.
 pub const NAMED: [(&str, &str); 1] = [("public_url", "http://localhost:{port}")];

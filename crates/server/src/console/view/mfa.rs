@@ -55,7 +55,6 @@ pub struct MfaSection {
     pub no_passkeys_at: Option<String>,
 }
 
-
 /// The password, asked for in place of a page that needs it.
 #[derive(Debug, Clone, Template)]
 #[template(path = "mfa/password.html")]

@@ -4,7 +4,11 @@ use jiff::SignedDuration;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::{authenticator::Authenticator, on_both_named, tab::{Phone, STEP, Tab}};
+use super::{
+    authenticator::Authenticator,
+    on_both_named,
+    tab::{Phone, STEP, Tab},
+};
 use crate::support::{PASSWORD, World};
 
 on_both_named! {
@@ -78,7 +82,8 @@ async fn a8_wrong_factors_are_counted_over_all_routes(world: World) {
     let page = signed_in.post("/account/mfa/off", &[("code", &right)]).await;
     assert_eq!(page.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(page.says("Too many attempts."), "{}", page.text);
-    let password = signed_in.post("/account/mfa/password", &[("password", PASSWORD), ("to", "/account/mfa/off")]).await;
+    let password =
+        signed_in.post("/account/mfa/password", &[("password", PASSWORD), ("to", "/account/mfa/off")]).await;
     assert_eq!(password.status, StatusCode::TOO_MANY_REQUESTS);
     world.pass(SignedDuration::from_secs(2));
     tab.code(&phone.code(&world)).await;

@@ -79,7 +79,11 @@ async fn protocol39_an_answer_to_another_question_or_from_another_place_is_none(
     let old = tab.get(SECOND).await.attribute("data-passkey-ask").unwrap();
     let new = tab.get(SECOND).await.attribute("data-passkey-ask").unwrap();
     let late = key.answer(&old);
-    assert_eq!(tab.post(SECOND, &[("credential", &late)]).await.status, StatusCode::UNAUTHORIZED, "another question");
+    assert_eq!(
+        tab.post(SECOND, &[("credential", &late)]).await.status,
+        StatusCode::UNAUTHORIZED,
+        "another question"
+    );
     world.pass(jiff::SignedDuration::from_secs(2));
     let good = key.answer(&new);
     let spent = tab.post(SECOND, &[("credential", &good)]).await;
@@ -158,7 +162,11 @@ async fn protocol39_a_passkey_of_another_user_is_none(world: World) {
     let mut tab = halfway(&world).await;
     assert_eq!(tab.use_passkey(&mut hers, SECOND).await.status, StatusCode::UNAUTHORIZED);
     hers.user = world.user_of(MARIA).await.id.0.as_bytes().to_vec();
-    assert_eq!(tab.use_passkey(&mut hers, SECOND).await.status, StatusCode::UNAUTHORIZED, "whoever it says it is of");
+    assert_eq!(
+        tab.use_passkey(&mut hers, SECOND).await.status,
+        StatusCode::UNAUTHORIZED,
+        "whoever it says it is of"
+    );
     let mut alone = Tab::new(&world);
     assert_eq!(alone.use_passkey(&mut hers, ALONE).await.status, StatusCode::UNAUTHORIZED);
     assert!(!alone.is_signed_in().await && !tab.is_signed_in().await);
@@ -215,7 +223,11 @@ async fn a_passkey_alone_is_refused_in_the_same_words_for_every_reason(world: Wo
     let user = world.user_of(MARIA).await;
     world.change(&user, |s| s.status = (Status::Inactive, world.clock.now())).await;
     let mut tab = Tab::new(&world);
-    assert_eq!(tab.use_passkey(&mut key, ALONE).await.status, StatusCode::FORBIDDEN, "told only after the right one");
+    assert_eq!(
+        tab.use_passkey(&mut key, ALONE).await.status,
+        StatusCode::FORBIDDEN,
+        "told only after the right one"
+    );
     assert!(!tab.is_signed_in().await);
 }
 

@@ -61,7 +61,10 @@ async fn c9_turning_on_warns_then_suspends_on_every_node_and_turning_off_resumes
     assert_eq!(world.told_after(mark).await, ["mfa.disable done", "credential.resume done"]);
     let mails = world.app.store.read().await.unwrap().mails(None, 10).await.unwrap();
     let kinds: Vec<String> = mails.iter().map(|m| format!("{:?}", m.kind)).collect();
-    assert!(kinds.iter().any(|k| k.contains("Suspended")) && kinds.iter().any(|k| k.contains("Resumed")), "{kinds:?}");
+    assert!(
+        kinds.iter().any(|k| k.contains("Suspended")) && kinds.iter().any(|k| k.contains("Resumed")),
+        "{kinds:?}"
+    );
     world.log_is_whole().await;
 }
 
@@ -112,7 +115,10 @@ async fn recovery_codes_are_shown_once_and_new_ones_replace_them(world: World) {
     let again = tab.post("/account/mfa/recovery-codes", &[("code", &new[1])]).await;
     assert_eq!(again.status, StatusCode::UNAUTHORIZED, "sent again it makes none");
     assert_eq!(tab.post("/account/mfa/recovery-codes", &[]).await.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(tab.post("/account/mfa/recovery-codes", &[("code", &phone.code(&world))]).await.status, StatusCode::CREATED);
+    assert_eq!(
+        tab.post("/account/mfa/recovery-codes", &[("code", &phone.code(&world))]).await.status,
+        StatusCode::CREATED
+    );
 }
 
 async fn removing_the_last_factor_turns_mfa_off_and_removing_another_does_not(world: World) {

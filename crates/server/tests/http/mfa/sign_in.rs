@@ -6,7 +6,10 @@ use portcullis_store::{Ceremony, Purpose};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::{on_both_named, tab::{Page, Phone, SESSION, STEP, Tab}};
+use super::{
+    on_both_named,
+    tab::{Page, Phone, SESSION, STEP, Tab},
+};
 use crate::support::{PASSWORD, World};
 
 on_both_named! {
@@ -105,7 +108,8 @@ async fn protocol38_of_twenty_parallel_uses_of_a_code_exactly_one_signs_in(world
         for n in 0..20u8 {
             // Sign-ins whose first factor was right, as many as no lock-out allows.
             let secret = format!("step-{n}-{code}");
-            begin(&world, &secret, json!({ "opened": "password", "provider": null, "password_at": null }), user).await;
+            begin(&world, &secret, json!({ "opened": "password", "provider": null, "password_at": null }), user)
+                .await;
             let mut tab = Tab::new(&world);
             tab.cookies.insert(STEP.to_owned(), secret);
             let code = code.clone();
@@ -167,7 +171,8 @@ async fn protocol38_a_recovery_code_counts_once_and_who_has_few_left_is_told(wor
 async fn protocol38_padded_codes_are_not_other_codes(world: World) {
     let (_, phone, codes) = maria(&world).await;
     let code = phone.code(&world);
-    let others = [format!("0{code}"), code[1..].to_owned(), format!("{code}0"), format!("{} {}", &code[..3], &code[3..])];
+    let others =
+        [format!("0{code}"), code[1..].to_owned(), format!("{code}0"), format!("{} {}", &code[..3], &code[3..])];
     let mut tab = Tab::new(&world);
     tab.password(MARIA).await;
     for other in &others {
@@ -179,7 +184,10 @@ async fn protocol38_padded_codes_are_not_other_codes(world: World) {
         assert_eq!(tab.code(&other).await.status, StatusCode::UNAUTHORIZED, "{other}");
         world.pass(SignedDuration::from_mins(1));
     }
-    assert!(goes_on(&tab.code(&format!(" {}\n", phone.code(&world))).await), "white space around is no part of it");
+    assert!(
+        goes_on(&tab.code(&format!(" {}\n", phone.code(&world))).await),
+        "white space around is no part of it"
+    );
 }
 
 async fn a_step_is_over_after_five_minutes_or_five_wrong_codes(world: World) {

@@ -30,7 +30,14 @@ impl Page {
     pub fn attribute(&self, name: &str) -> Option<String> {
         let (_, rest) = self.text.split_once(&format!("{name}=\""))?;
         let (value, _) = rest.split_once('"')?;
-        Some(value.replace("&#34;", "\"").replace("&#39;", "'").replace("&#60;", "<").replace("&#62;", ">").replace("&#38;", "&"))
+        Some(
+            value
+                .replace("&#34;", "\"")
+                .replace("&#39;", "'")
+                .replace("&#60;", "<")
+                .replace("&#62;", ">")
+                .replace("&#38;", "&"),
+        )
     }
 
     /// What stands in the element with an id.
