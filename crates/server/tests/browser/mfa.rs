@@ -89,6 +89,16 @@ async fn an_authenticator_app_and_recovery_codes() {
     browser.says("Suspended while multi-factor authentication is on.").await;
 
     world.pass(SignedDuration::from_secs(30));
+    signing_in(&world, &browser, &phone, &codes).await;
+    turning_off(&world, &browser, &phone).await;
+    browser.go("/account/credentials").await;
+    browser.says("Active").await;
+    browser.says(&client_id).await;
+    browser.close().await;
+}
+
+/// With a code of the app, and with a recovery code.
+async fn signing_in(world: &World, browser: &Browser, phone: &Phone, codes: &[String]) {
     browser.sign_out().await;
     browser.sign_in(MARIA, PASSWORD).await;
     browser.at("/sign-in/second-factor").await;
@@ -97,7 +107,7 @@ async fn an_authenticator_app_and_recovery_codes() {
     browser.press("Sign in").await;
     browser.says("This is not right, or it was used already.").await;
     browser.look("second-factor-wrong").await;
-    browser.type_in("#code", &phone.code(&world)).await;
+    browser.type_in("#code", &phone.code(world)).await;
     browser.press("Sign in").await;
     browser.at("/account/credentials").await;
 
@@ -110,7 +120,9 @@ async fn an_authenticator_app_and_recovery_codes() {
     browser.at("/account/credentials").await;
     browser.go("/account").await;
     browser.says("9 of 10 left").await;
+}
 
+async fn turning_off(world: &World, browser: &Browser, phone: &Phone) {
     world.pass(SignedDuration::from_mins(6));
     browser.press("Turn off").await;
     browser.says("Asked again because it was last given more than 5 minutes ago.").await;
@@ -119,13 +131,9 @@ async fn an_authenticator_app_and_recovery_codes() {
     browser.press("Continue").await;
     browser.says("Turn multi-factor authentication off?").await;
     browser.look("mfa-turn-off").await;
-    browser.type_in("#code", &phone.code(&world)).await;
+    browser.type_in("#code", &phone.code(world)).await;
     browser.press("Turn off").await;
     browser.says("Multi-factor authentication is off.").await;
-    browser.go("/account/credentials").await;
-    browser.says("Active").await;
-    browser.says(&client_id).await;
-    browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
