@@ -367,7 +367,7 @@ pub fn locked_until(counted: Counted, failures: u32, last: Timestamp, now: Times
 pub const RUN_IS_FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// The longest a sign-in stays locked after the last failure.
-const LONGEST_LOCK: SignedDuration = SignedDuration::from_mins(15);
+pub const LONGEST_LOCK: SignedDuration = SignedDuration::from_mins(15);
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ pub const CREDENTIAL_LASTS: SignedDuration = SignedDuration::from_hours(3650 * 2
 /// What every Client ID begins with.
 pub const CLIENT_ID_PREFIX: &str = "pcc_";
 
-const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+pub(crate) const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// A Client ID: `pcc_` and 20 digits of Crockford's base 32 in lower case, 100 random bits.
 /// As a regular expression: `pcc_[0-9a-hjkmnp-tv-z]{20}`. It cannot be chosen (RFC 9700 §4.15).

@@ -42,6 +42,7 @@ pub mod credentials;
 pub mod keys;
 pub mod links;
 pub mod mail;
+pub mod mfa;
 pub mod secret;
 pub mod sessions;
 pub mod tokens;

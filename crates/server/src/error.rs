@@ -8,6 +8,7 @@ use portcullis_domain::{
     accounts::{Invalid, manage::ManageRefused},
     credentials::{GenerateRefused, RevokeRefused},
     links::LinkRefused,
+    mfa::MfaRefused,
 };
 use portcullis_store::{MasterKeyError, StoreError};
 
@@ -26,6 +27,18 @@ pub enum Failure {
     /// The first factor is right, and a second one is needed.
     #[error("Enter a code of your authenticator app, or one of your recovery codes.")]
     SecondFactorNeeded,
+    /// The second factor is not right: one answer for every kind and reason.
+    #[error("This is not right, or it was used already. Wait for the next code of your app, or use another way.")]
+    WrongCode,
+    /// The passkey does not sign in: unknown, not allowed alone, or not proven.
+    #[error("This passkey does not sign you in. Sign in with your e-mail address and password.")]
+    WrongPasskey,
+    /// What was begun in this browser is over.
+    #[error("This took too long, was done already, or was begun in another browser. Begin again.")]
+    StepOver,
+    /// Second factors were not changed.
+    #[error(transparent)]
+    Mfa(#[from] MfaRefused),
     /// The password is right, but the account is not active.
     #[error("This account is not active. Ask a Super Admin to activate it.")]
     NotActive,
@@ -103,7 +116,14 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotSignedIn | Self::InvalidToken | Self::WrongPassword => StatusCode::UNAUTHORIZED,
+            Self::NotSignedIn
+            | Self::InvalidToken
+            | Self::WrongPassword
+            | Self::WrongCode
+            | Self::WrongPasskey
+            | Self::StepOver => StatusCode::UNAUTHORIZED,
+            Self::Mfa(MfaRefused::NotOn | MfaRefused::AppAlready | MfaRefused::Gone)
+            | Self::Mfa(MfaRefused::TooManyPasskeys | MfaRefused::SuspendsCredential) => StatusCode::CONFLICT,
             Self::SecondFactorNeeded
             | Self::NotActive
             | Self::NotSuperAdmin
@@ -115,7 +135,7 @@ impl Failure {
             Self::Generate(GenerateRefused::AlreadyActive) | Self::Conflict => StatusCode::CONFLICT,
             Self::Revoke(RevokeRefused::NothingToRevoke) => StatusCode::NOT_FOUND,
             Self::Manage(why) if !why.is_about_the_actor() => StatusCode::CONFLICT,
-            Self::Generate(_) | Self::Revoke(_) | Self::Manage(_) => StatusCode::FORBIDDEN,
+            Self::Generate(_) | Self::Revoke(_) | Self::Manage(_) | Self::Mfa(_) => StatusCode::FORBIDDEN,
             Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
             Self::Link(_) => StatusCode::GONE,
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -131,6 +151,10 @@ impl Failure {
             Self::InvalidToken => "invalid_token",
             Self::WrongPassword => "wrong_password",
             Self::SecondFactorNeeded => "second_factor_needed",
+            Self::WrongCode => "wrong_code",
+            Self::WrongPasskey => "wrong_passkey",
+            Self::StepOver => "step_over",
+            Self::Mfa(why) => why.code(),
             Self::NotActive => "not_active",
             Self::Locked(_) => "locked",
             Self::NotSuperAdmin => "not_super_admin",

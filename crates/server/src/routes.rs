@@ -186,7 +186,32 @@ fn people_api_routes() -> Vec<Route> {
 
 /// Second factors: at sign-in and under My Account Settings.
 fn mfa_routes() -> Vec<Route> {
-    vec![]
+    use Access::{Anyone, SignedIn};
+    use Door::Console;
+    use console::{mfa, second_factor};
+    const ON: &[Event] = &[Event::MfaEnabled, Event::MfaChanged];
+    const OFF: &[Event] = &[Event::MfaDisabled, Event::MfaChanged];
+    vec![
+        reads(Console, "/sign-in/second-factor", Anyone, get(second_factor::page)),
+        acts(Console, "/sign-in/second-factor", Anyone, &[Event::SignedIn], post(second_factor::sign_in)),
+        reads(Console, "/sign-in/passkey", Anyone, get(second_factor::passkey_page)),
+        acts(Console, "/sign-in/passkey", Anyone, &[Event::SignedIn], post(second_factor::passkey_sign_in)),
+        acts(Console, "/account/mfa/password", SignedIn, &[Event::PasswordConfirmed], post(mfa::confirm_password)),
+        reads(Console, "/account/mfa/app", SignedIn, get(mfa::app_page)),
+        acts(Console, "/account/mfa/app", SignedIn, ON, post(mfa::confirm_app)),
+        reads(Console, "/account/mfa/app/remove", SignedIn, get(mfa::remove_app_page)),
+        acts(Console, "/account/mfa/app/remove", SignedIn, OFF, post(mfa::remove_app)),
+        reads(Console, "/account/mfa/passkey", SignedIn, get(mfa::passkey_page)),
+        acts(Console, "/account/mfa/passkey", SignedIn, ON, post(mfa::add_passkey)),
+        reads(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, get(mfa::remove_passkey_page)),
+        acts(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, OFF, post(mfa::remove_passkey)),
+        reads(Console, "/account/mfa/passkey-alone", SignedIn, get(mfa::passkey_alone_page)),
+        acts(Console, "/account/mfa/passkey-alone", SignedIn, &[Event::MfaChanged], post(mfa::passkey_alone)),
+        reads(Console, "/account/mfa/recovery-codes", SignedIn, get(mfa::new_codes_page)),
+        acts(Console, "/account/mfa/recovery-codes", SignedIn, &[Event::RecoveryCodesMade], post(mfa::new_codes)),
+        reads(Console, "/account/mfa/off", SignedIn, get(mfa::turn_off_page)),
+        acts(Console, "/account/mfa/off", SignedIn, &[Event::MfaDisabled], post(mfa::turn_off)),
+    ]
 }
 
 /// Sign-in providers: setting them up, signing in through them, linking.

@@ -91,6 +91,21 @@ impl Tx {
             .transpose()
     }
 
+    /// Puts another state in the place of what a ceremony remembers. `false` when it is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_ceremony(
+        &mut self,
+        digest: &[u8; 32],
+        kind: &str,
+        state: &Sealed,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE ceremonies SET sealed = $1, sealed_by = $2 WHERE digest = $3 AND kind = $4";
+        let (bytes, key) = (state.bytes.as_slice(), state.key_id.as_str());
+        Ok(query!(self, execute, sql, bytes, key, digest.to_vec(), kind)? == 1)
+    }
+
     /// Takes a ceremony: of two at once exactly one gets it. One that is over is not given.
     ///
     /// # Errors

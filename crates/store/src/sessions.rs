@@ -190,6 +190,21 @@ impl Tx {
             .map(drop)
     }
 
+    /// Takes back one failure of a run: an attempt that was counted and turned out right. The run
+    /// goes on as one whose last failure was at `last`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_back_sign_in_failure(
+        &mut self,
+        counted: &[u8; 32],
+        last: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE sign_in_failures SET failures = failures - 1, last_at = $1 \
+                   WHERE counted = $2 AND failures > 0";
+        query!(self, execute, sql, last.as_microsecond(), counted.to_vec()).map(drop)
+    }
+
     /// Forgets a run of failures.
     ///
     /// # Errors

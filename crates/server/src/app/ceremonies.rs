@@ -7,7 +7,7 @@ use portcullis_domain::{
     accounts::UserId,
     secret::{ExposeSecret, SecretText},
 };
-use portcullis_store::{Ceremony, Purpose, Tx};
+use portcullis_store::{Ceremony, Purpose, Sealed, Tx};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -24,6 +24,8 @@ pub enum Kind {
     PasskeyMaking,
     /// A sign-in with a passkey alone.
     PasskeySignIn,
+    /// A passkey asked for in a session, before second factors are changed.
+    PasskeyStepUp,
     /// A visit to a sign-in provider.
     ProviderVisit,
 }
@@ -36,6 +38,7 @@ impl Kind {
             Self::SecondFactor => "second_factor",
             Self::PasskeyMaking => "passkey_making",
             Self::PasskeySignIn => "passkey_sign_in",
+            Self::PasskeyStepUp => "passkey_step_up",
             Self::ProviderVisit => "provider_visit",
         }
     }
@@ -44,7 +47,9 @@ impl Kind {
     #[must_use]
     pub fn lasts(self) -> SignedDuration {
         match self {
-            Self::SecondFactor | Self::PasskeyMaking | Self::PasskeySignIn => SignedDuration::from_mins(5),
+            Self::SecondFactor | Self::PasskeyMaking | Self::PasskeySignIn | Self::PasskeyStepUp => {
+                SignedDuration::from_mins(5)
+            }
             Self::ProviderVisit => SignedDuration::from_mins(10),
         }
     }
@@ -79,12 +84,31 @@ impl App {
         user: Option<UserId>,
         state: &impl Serialize,
     ) -> Result<(), Failure> {
-        let plain = serde_json::to_vec(state).map_err(|e| Failure::Internal(format!("{}: {e}", kind.code())))?;
-        let state = self.store.keys().seal(Purpose::Ceremony, kind.code(), &plain, self.clock.random());
+        let state = self.sealed(kind, state)?;
         let now = self.clock.now();
         let ceremony =
             Ceremony { kind: kind.code().to_owned(), user, state, begun_at: now, expires_at: now + kind.lasts() };
         Ok(tx.begin_ceremony(digest, &ceremony).await?)
+    }
+
+    fn sealed(&self, kind: Kind, state: &impl Serialize) -> Result<Sealed, Failure> {
+        let plain = serde_json::to_vec(state).map_err(|e| Failure::Internal(format!("{}: {e}", kind.code())))?;
+        Ok(self.store.keys().seal(Purpose::Ceremony, kind.code(), &plain, self.clock.random()))
+    }
+
+    /// Remembers another state of a ceremony that goes on. `false` when it is over.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn keep(
+        &self,
+        tx: &mut Tx,
+        kind: Kind,
+        secret: &str,
+        state: &impl Serialize,
+    ) -> Result<bool, Failure> {
+        let state = self.sealed(kind, state)?;
+        Ok(tx.keep_ceremony(&secret_digest(secret), kind.code(), &state).await?)
     }
 
     /// Looks at a ceremony without taking it.

@@ -9,11 +9,14 @@ pub mod credentials;
 pub mod housekeeping;
 pub mod keys;
 pub mod letters;
+pub mod mfa;
 pub mod outbox;
+pub mod passkeys;
 pub mod passwords;
 pub mod recorder;
 pub mod recovery;
 pub mod refusals;
+pub mod second_factor;
 pub mod sessions;
 pub mod standing;
 pub mod tokens;
@@ -30,7 +33,8 @@ use portcullis_store::{Purpose, Store};
 
 use crate::{
     app::{
-        keys::Signer, outbox::Outbox, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer,
+        keys::Signer, outbox::Outbox, passkeys::Passkeys, passwords::Passwords, recorder::Recorder,
+        refusals::Refusals, tokens::Issuer,
     },
     clock::Clock,
     config::Config,
@@ -47,6 +51,8 @@ pub struct App {
     pub config: Config,
     /// Argon2id, a bounded number at a time.
     pub passwords: Passwords,
+    /// What makes and checks passkeys.
+    pub passkeys: Passkeys,
     /// Signs and verifies access tokens.
     pub signer: Signer,
     /// How many refusals are recorded one by one.
@@ -132,6 +138,7 @@ impl App {
     pub async fn start(store: Store, clock: Clock, config: Config) -> Result<Arc<Self>, Failure> {
         store.claim(clock.random(), clock.now()).await.map_err(|e| Failure::Internal(e.to_string()))?;
         let signer = Signer::load(&store, &clock, &config.public_url).await?;
+        let passkeys = Passkeys::of(&config.public_url, &config.organization)?;
         let refusals = Refusals::new(clock.clone());
         let recorder = Recorder::start(store.clone());
         let lifespan = config.token_lifespan_seconds;
@@ -142,6 +149,7 @@ impl App {
             clock,
             config,
             passwords: Passwords::new(),
+            passkeys,
             signer,
             refusals,
             recorder,

@@ -6,7 +6,7 @@
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
-    accounts::{Counted, Email, RUN_IS_FORGOTTEN, Status, User, UserId, locked_until},
+    accounts::{Counted, Email, LONGEST_LOCK, RUN_IS_FORGOTTEN, Status, User, UserId, locked_until},
     audit::{By, Entry, Event, Origin},
     secret::{ExposeSecret, SecretText},
     sessions::{Opened, Session},
@@ -21,6 +21,7 @@ use crate::{
         ceremonies::{self, Kind},
         letters::Letter,
         refusals::network,
+        second_factor::Step,
     },
     error::Failure,
 };
@@ -159,6 +160,21 @@ impl Counters {
         Ok(())
     }
 
+    /// The password was proven again in a session. Without MFA that is every factor; with it only
+    /// this attempt is taken back, or the password would buy guesses at the second factor.
+    async fn proven_again(&self, tx: &mut Tx, user: &User, now: Timestamp) -> Result<(), Failure> {
+        if user.standing.mfa_since.is_none() { self.forget(tx).await } else { self.take_back(tx, now).await }
+    }
+
+    /// One attempt of those counted was right, but another factor is to come: this one is no failure,
+    /// and the wait before it, which was over, is not begun again. The failures before it stay.
+    async fn take_back(&self, tx: &mut Tx, now: Timestamp) -> Result<(), Failure> {
+        for name in [&self.network, &self.anywhere] {
+            tx.take_back_sign_in_failure(name, now - LONGEST_LOCK).await?;
+        }
+        Ok(())
+    }
+
     /// Remembers the network of a sign-in, and tells whether it was known before.
     async fn know_network(&self, tx: &mut Tx, now: Timestamp) -> Result<bool, Failure> {
         let known = tx.is_known_network(&self.network).await?;
@@ -225,7 +241,11 @@ impl App {
             // Not an act yet: nobody has signed in, and who fails now is on record by that.
             drop(act);
             let mut tx = self.store.write().await?;
-            let cookie = self.begin(&mut tx, Kind::SecondFactor, Some(user.id), first).await?;
+            let step = Step::after(first);
+            if first.through().is_none() {
+                Counters::new(self, &user.email, origin).take_back(&mut tx, now).await?;
+            }
+            let cookie = self.begin(&mut tx, Kind::SecondFactor, Some(user.id), &step).await?;
             tx.commit().await?;
             return Ok(SignedIn::SecondFactor(cookie));
         }
@@ -405,7 +425,8 @@ impl App {
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }
-        Counters::new(self, email, &caller.origin).forget(&mut act).await?;
+        let user = act.user(user.id).await?.ok_or(Failure::NotSignedIn)?;
+        Counters::new(self, email, &caller.origin).proven_again(&mut act, &user, now).await?;
         act.commit(&[entry]).await?;
         let session = Session { password_at: Some(now), ..session.clone() };
         let via = Via::Session { digest: renewed, session: session.clone() };
@@ -487,7 +508,8 @@ impl App {
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }
-        Counters::new(self, &user.email, &caller.origin).forget(&mut act).await?;
+        let user = act.user(user.id).await?.ok_or(Failure::NotSignedIn)?;
+        Counters::new(self, &user.email, &caller.origin).proven_again(&mut act, &user, now).await?;
         let entry = Entry::done(now, caller.by(), &caller.origin, Event::PasswordChanged, user.id.to_string());
         act.commit(&[entry.with("other_sessions_ended", ended.to_string())]).await?;
         Ok(cookie)

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::{
     app::{App, Caller, Via, accounts::NewProfile},
     console::{
-        Answer, Asked, Nothing, Typed, cookie, dates, failed, page as page_with, see_other,
+        Answer, Asked, Nothing, Typed, cookie, dates, failed, mfa, page as page_with, see_other,
         view::{
             AccountGeneral, Field, Frame, Nav, Notice, PasswordForm, ProfileForm, SessionRow, Tab, opened_with,
         },
@@ -72,6 +72,7 @@ async fn content(app: &App, caller: &Caller) -> Result<AccountGeneral, Failure> 
         time_zones: TimeZoneName::all(),
         has_password: user.standing.has_password,
         password: PasswordForm { present_error: None, new_error: None, min_chars: app.config.passwords.min_chars },
+        mfa: mfa::section(app, caller, &dates).await?,
         sessions,
     })
 }
@@ -92,6 +93,7 @@ pub async fn page(
         (Some("password"), _) if caller.actor.password_is_fresh(app.clock.now()) => {
             Some(Notice::done("Your password has been changed. All your other sessions have been signed out."))
         }
+        (Some(done), None) if done.starts_with("mfa-") => mfa::notice(done),
         (Some("sessions"), Some(1)) => Some(Notice::done("1 other session has been signed out.")),
         (Some("sessions"), Some(n)) => Some(Notice::done(format!("{n} other sessions have been signed out."))),
         _ => None,

@@ -8,8 +8,10 @@ pub mod cookie;
 pub mod credentials;
 pub mod forgot_password;
 pub mod mail;
+pub mod mfa;
 pub mod pages;
 pub mod reset_password;
+pub mod second_factor;
 pub mod setup;
 pub mod sign_in;
 pub mod users;
@@ -114,6 +116,8 @@ fn title(failure: &Failure) -> &'static str {
         Failure::Link(LinkRefused::Replaced) => "This link was replaced",
         Failure::Link(LinkRefused::Unknown) => "This link is not valid",
         Failure::SetUpOver => "This link is no longer valid",
+        Failure::Mfa(_) => "Nothing was changed",
+        Failure::StepOver => "Begin again",
         Failure::Locked(_) => "Too many attempts",
         Failure::Busy | Failure::Unavailable(_) | Failure::Unknown(_) => "Not available right now",
         Failure::Conflict => "Changed by somebody else",

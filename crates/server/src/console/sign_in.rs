@@ -69,11 +69,12 @@ pub async fn page(
     let notice = match arriving.done.as_deref() {
         Some("signed-out") => Some(Notice::done("You have signed out.")),
         Some("password") => Some(Notice::done("Your password has been changed. Sign in with it.")),
+        Some("again") => Some(Notice::info(Failure::StepOver.to_string())),
         Some("set-up" | "activated") => Some(Notice::done("Your account is ready. Sign in with it.")),
         _ => None,
     };
-    let organisation = app.config.organization.clone();
-    ok(&SignIn { organisation, notice, next: local(arriving.next), ..SignIn::default() })
+    let (organisation, passkeys) = (app.config.organization.clone(), app.passkeys.are_possible());
+    ok(&SignIn { organisation, passkeys, notice, next: local(arriving.next), ..SignIn::default() })
 }
 
 /// `POST /sign-in`.
@@ -103,7 +104,9 @@ pub async fn sign_in(
             let organisation = app.config.organization.clone();
             let error = Some(failure.to_string());
             let fields_wrong = matches!(failure, Failure::WrongPassword | Failure::Invalid(_));
-            let content = SignIn { organisation, email: typed.email, error, fields_wrong, notice: None, next };
+            let passkeys = app.passkeys.are_possible();
+            let content =
+                SignIn { organisation, email: typed.email, error, fields_wrong, notice: None, next, passkeys };
             failed(&failure, &content)
         }
         Err(failure) => Err(failure.into()),

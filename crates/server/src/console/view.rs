@@ -13,6 +13,7 @@ use portcullis_domain::{
 
 mod audit;
 mod credentials;
+mod mfa;
 mod people;
 mod when;
 
@@ -24,6 +25,10 @@ pub use credentials::{
 pub use people::{
     ActWords, Activate, ForgotPassword, Invite, InvitedPage, MailPage, MailRow, ResetPassword, UserAct, UserPage,
     UserRow, Users, act_words, credential_now, credential_then, status_badge,
+};
+pub use mfa::{
+    MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, PasskeyRow, PasskeySignIn,
+    SecondFactor,
 };
 pub use when::{Dates, Exact, When, lasts};
 
@@ -224,6 +229,8 @@ pub struct SignIn {
     pub notice: Option<Notice>,
     /// Where to go after signing in (a path of this server).
     pub next: Option<String>,
+    /// Whether passkeys are possible at this server's address.
+    pub passkeys: bool,
 }
 
 /// `GET /setup/{token}`: the first Super Admin.
@@ -370,6 +377,8 @@ pub struct AccountGeneral {
     pub has_password: bool,
     /// The password form.
     pub password: PasswordForm,
+    /// The second factors.
+    pub mfa: MfaSection,
     /// The user's live sessions, this one first.
     pub sessions: Vec<SessionRow>,
 }

@@ -13,6 +13,7 @@ mod browser;
 mod journey;
 mod keyboard;
 mod look;
+mod mfa;
 mod no_script;
 mod people;
 mod secrets;
@@ -21,3 +22,6 @@ mod states;
 #[allow(dead_code, unused_imports, unused_macros, reason = "the HTTP suite uses the rest of it")]
 #[path = "../http/support.rs"]
 mod support;
+#[allow(dead_code, reason = "the HTTP suite uses the rest of it")]
+#[path = "../http/mfa/tab.rs"]
+mod tab;

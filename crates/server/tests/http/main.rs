@@ -19,6 +19,7 @@ mod journey;
 mod limits;
 mod mail;
 mod matrix;
+mod mfa;
 mod openapi;
 mod people;
 mod resources;

@@ -15,6 +15,10 @@ use serde_json::Value;
 #[path = "routes/people.rs"]
 mod people;
 
+use crate::mfa::{
+    authenticator::Authenticator,
+    tab::{Phone, SESSION, Tab},
+};
 use crate::support::{FORM, PASSWORD, Person, Program, World, json, on_both};
 
 on_both! {
@@ -36,6 +40,7 @@ fn filled(path: &str) -> String {
         .replace("{token}", "not-a-token")
         .replace("{name}", "console.css")
         .replace("{mail}", "01900000-0000-7000-8000-000000000000")
+        .replace("{passkey}", "0190a0a0-0000-7000-8000-000000000000")
 }
 
 fn guarded() -> impl Iterator<Item = Route> {
@@ -92,6 +97,7 @@ fn body(request: RequestBuilder, path: &str) -> RequestBuilder {
         path if people::has_fields(path) => people::body(request, path),
         "/sign-in" => request.form(&[("email", MARIA), ("password", PASSWORD)]),
         "/api/v1/session" => request.json(&serde_json::json!({ "email": MARIA, "password": PASSWORD })),
+        _ if path.contains("/mfa/") || path.starts_with("/sign-in/") => request.form(&MFA_FORM),
         "/setup/{token}" => request.form(&[("email", "x@acme.example"), ("name", "X"), ("password", PASSWORD)]),
         "/account/profile" => request.form(&[("name", "Other"), ("language", "en-US"), ("time_zone", "UTC")]),
         "/account/password" => {
@@ -139,7 +145,8 @@ async fn protocol31_the_console_takes_forms_and_nothing_else(world: World) {
     let maria = world.maria().await;
     let mark = world.last_record().await;
     for route in all().into_iter().filter(|r| is_ours(r) && r.door == Door::Console) {
-        let text = "email=maria%40acme.example&password=x&name=x&language=en-US&time_zone=UTC&client_id=x";
+        let text = "email=maria%40acme.example&password=x&name=x&language=en-US&time_zone=UTC&client_id=x\
+                    &code=1&credential=x";
         for (kind, text) in [("text/plain", text), ("application/json", "{\"email\":\"a@b\",\"password\":\"x\"}")]
         {
             let request = maria.request(Method::POST, &filled(route.path));
@@ -179,6 +186,9 @@ async fn perform(world: &World, route: &Route) -> (i64, Response) {
         "/sign-in" | "/api/v1/session" => {
             world.user(MARIA, Role::SuperAdmin).await;
             body(world.stranger().request(Method::POST, route.path), route.path)
+        }
+        _ if route.path.contains("/mfa/") || route.path.starts_with("/sign-in/") => {
+            return perform_mfa(world, route).await;
         }
         "/sign-out" => post(&world.maria().await, route.path).form(&NO_FIELDS),
         "/account/profile"
@@ -223,13 +233,71 @@ async fn perform(world: &World, route: &Route) -> (i64, Response) {
     (mark, request.send().await.unwrap())
 }
 
+/// What the forms of second factors send.
+const MFA_FORM: [(&str, &str); 5] =
+    [("code", "123456"), ("credential", ""), ("name", "x"), ("password", "x"), ("to", "/account/mfa/off")];
+
+/// [`perform`] for second factors.
+async fn perform_mfa(world: &World, route: &Route) -> (i64, Response) {
+    let maria = world.maria().await;
+    let mut tab = Tab::of(world, &maria);
+    let mut key = Authenticator::new(world);
+    let mut form = Vec::new();
+    let mut path = route.path.to_owned();
+    match route.path {
+        "/account/mfa/app" => {
+            let phone = Phone::scan(&tab.get(route.path).await.element("key").unwrap());
+            form.push(("code", phone.code(world)));
+        }
+        "/account/mfa/passkey" => {
+            let options = tab.get(route.path).await.attribute("data-passkey-new").unwrap();
+            form.extend([("name", "Laptop".to_owned()), ("credential", key.make(&options))]);
+        }
+        "/account/mfa/password" => {
+            form.extend([("password", PASSWORD.to_owned()), ("to", "/account/mfa/app".to_owned())]);
+        }
+        _ => {
+            let (phone, codes) = tab.set_up_app(world).await;
+            form.extend([("code", phone.code(world)), ("allow", "yes".to_owned())]);
+            if route.path.contains("passkey") {
+                tab.add_passkey(&mut key, "Laptop").await;
+                let user = world.user_of(MARIA).await.id;
+                let passkeys = world.app.store.read().await.unwrap().passkeys(user).await.unwrap();
+                path = path.replace("{passkey}", &passkeys[0].id.to_string());
+            }
+            match route.path {
+                "/sign-in/second-factor" => {
+                    tab.password(MARIA).await;
+                }
+                "/sign-in/passkey" => {
+                    let allow = [("code", codes[0].as_str()), ("allow", "yes")];
+                    tab.post("/account/mfa/passkey-alone", &allow).await;
+                    tab.cookies.clear();
+                    let options = tab.get(&path).await.attribute("data-passkey-ask").unwrap();
+                    form = vec![("credential", key.answer(&options))];
+                }
+                _ => {}
+            }
+        }
+    }
+    // Who signs in comes from outside; a session that is still there would be signed out.
+    if route.path.starts_with("/sign-in/") {
+        tab.cookies.remove(SESSION);
+    }
+    let cookies: Vec<String> = tab.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let mark = world.last_record().await;
+    let request = world.stranger().request(Method::POST, &path).header(header::COOKIE, cookies.join("; "));
+    (mark, request.form(&form).send().await.unwrap())
+}
+
 /// What a button sends.
 const NO_FIELDS: [(&str, &str); 0] = [];
 
 async fn l1_every_act_leaves_exactly_one_record(first: World) {
     let is_sqlite = matches!(first.database, portcullis_store::Database::Sqlite(_));
     for route in all().into_iter().filter(|r| !r.events.is_empty()) {
-        let world = if is_sqlite { World::sqlite(&[]).await } else { World::postgres(&[]).await };
+        let named = &crate::mfa::NAMED;
+        let world = if is_sqlite { World::sqlite(named).await } else { World::postgres(named).await };
         let (mark, answer) = perform(&world, &route).await;
         let is_refusal = route.events.iter().all(|e| e.code() == "token.refuse");
         let status = answer.status();

@@ -128,6 +128,9 @@ impl World {
     ) -> Self {
         // The port is part of the issuer, so it is chosen before the configuration is made.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // A setting may name the port, which nobody knows before.
+        let named = |(key, value): (String, String)| (key, value.replace("{port}", &port.to_string()));
+        let settings: Vec<(String, String)> = settings.into_iter().map(named).collect();
         let mut flags: std::collections::BTreeMap<String, String> = settings.iter().cloned().collect();
         flags.insert("listen".to_owned(), format!("127.0.0.1:{port}"));
         flags.insert("data_dir".to_owned(), folder.path().display().to_string());

@@ -10,6 +10,7 @@ mod audit;
 mod credentials;
 mod links;
 mod mail;
+mod mfa;
 mod open;
 mod people;
 mod sessions;
