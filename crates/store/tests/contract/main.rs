@@ -8,6 +8,7 @@
 mod accounts;
 mod audit;
 mod credentials;
+mod federation;
 mod open;
 mod sessions;
 mod support;
