@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use portcullis_domain::{
     accounts::Invalid,
     credentials::{GenerateRefused, RevokeRefused},
+    federation::FederationRefused,
 };
 use portcullis_store::{MasterKeyError, StoreError};
 
@@ -55,6 +56,9 @@ pub enum Failure {
     /// Revoking was refused.
     #[error(transparent)]
     Revoke(#[from] RevokeRefused),
+    /// A federated login, or a link, was refused.
+    #[error(transparent)]
+    Federation(#[from] FederationRefused),
     /// Set-up has been done, or the link is not right.
     #[error("This set-up link is not valid. The first Super Admin may have been made already: sign in.")]
     SetUpOver,
@@ -107,7 +111,13 @@ impl Failure {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Generate(GenerateRefused::AlreadyActive) | Self::Conflict => StatusCode::CONFLICT,
             Self::Revoke(RevokeRefused::NothingToRevoke) => StatusCode::NOT_FOUND,
-            Self::Generate(_) | Self::Revoke(_) => StatusCode::FORBIDDEN,
+            Self::Federation(FederationRefused::LinkedElsewhere | FederationRefused::LinkedAlready) => {
+                StatusCode::CONFLICT
+            }
+            Self::Federation(FederationRefused::Busy | FederationRefused::Unreachable) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Generate(_) | Self::Revoke(_) | Self::Federation(_) => StatusCode::FORBIDDEN,
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -131,6 +141,7 @@ impl Failure {
             Self::Invalid(_) => "invalid",
             Self::Generate(why) => why.code(),
             Self::Revoke(why) => why.code(),
+            Self::Federation(why) => why.code(),
             Self::SetUpOver => "set_up_over",
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",

@@ -35,6 +35,7 @@ impl App {
     /// The database's; what was dropped before stays dropped.
     pub async fn sweep(&self) -> Result<(), Failure> {
         self.refusals.forget_quiet();
+        self.federation.forget_quiet();
         let parts = [self.drop_sessions().await, self.drop_tokens().await, self.trim_audit().await];
         parts.into_iter().collect()
     }

@@ -6,10 +6,13 @@ pub mod accounts;
 pub mod audit;
 pub mod ceremonies;
 pub mod credentials;
+pub mod federation;
 pub mod housekeeping;
+pub mod identities;
 pub mod keys;
 pub mod letters;
 pub mod passwords;
+pub mod providers;
 pub mod recorder;
 pub mod refusals;
 pub mod sessions;
@@ -26,7 +29,7 @@ use portcullis_domain::{
 use portcullis_store::{Purpose, Store};
 
 use crate::{
-    app::{keys::Signer, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
+    app::{federation::Federation, keys::Signer, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
     clock::Clock,
     config::Config,
     error::Failure,
@@ -50,6 +53,8 @@ pub struct App {
     pub recorder: Recorder,
     /// Puts tokens on record, many at a time.
     pub issuer: Issuer,
+    /// What is remembered of sign-in providers.
+    pub federation: Federation,
 }
 
 /// Who is asking, from where: read from the store for this request (C-3).
@@ -138,6 +143,7 @@ impl App {
             refusals,
             recorder,
             issuer,
+            federation: Federation::new(),
         }))
     }
 
