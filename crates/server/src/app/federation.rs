@@ -86,7 +86,7 @@ pub enum Errand {
 struct Visit {
     provider: Uuid,
     issuer: String,
-    purpose: Errand,
+    errand: Errand,
     /// The digest of the value of the cookie of the browser that began it.
     browser: [u8; 32],
     nonce: String,
@@ -126,7 +126,7 @@ pub enum CameBack {
 /// Why an answer led nowhere, and what the visit was for, as far as that is known.
 pub struct Lost {
     /// What the visit was for.
-    pub purpose: Errand,
+    pub errand: Errand,
     /// Why.
     pub why: Failure,
 }
@@ -171,13 +171,13 @@ impl App {
     pub async fn go_to_provider(
         &self,
         id: Uuid,
-        purpose: Errand,
+        errand: Errand,
         user: Option<UserId>,
         origin: &Origin,
     ) -> Result<Going, Failure> {
         let provider = self.store.read().await?.provider(id).await?.ok_or(Failure::NotFound)?;
-        match self.begin_visit(&provider, purpose.clone(), user, origin).await {
-            Err(Failure::Federation(why)) if matches!(purpose, Errand::SignIn(_)) => {
+        match self.begin_visit(&provider, errand.clone(), user, origin).await {
+            Err(Failure::Federation(why)) if matches!(errand, Errand::SignIn(_)) => {
                 self.record_lost(why, Some(&provider), origin).await?;
                 Err(why.into())
             }
@@ -188,7 +188,7 @@ impl App {
     async fn begin_visit(
         &self,
         provider: &Provider,
-        purpose: Errand,
+        errand: Errand,
         user: Option<UserId>,
         origin: &Origin,
     ) -> Result<Going, Failure> {
@@ -201,7 +201,7 @@ impl App {
         let visit = Visit {
             provider: provider.id,
             issuer: provider.settings.issuer.clone(),
-            purpose,
+            errand,
             browser,
             nonce: random(),
             verifier: random(),
@@ -229,14 +229,14 @@ impl App {
             Ok(visit) => visit,
             Err(why) => return Err(self.lost(Errand::SignIn(None), why, None, origin).await),
         };
-        let purpose = visit.purpose.clone();
+        let errand = visit.errand.clone();
         let provider = match self.provider_of_visit(id, &visit, cookie).await {
             Ok(provider) => provider,
-            Err(why) => return Err(self.lost(purpose, why, None, origin).await),
+            Err(why) => return Err(self.lost(errand, why, None, origin).await),
         };
         match self.hear(&provider, &visit, answer, caller, origin).await {
             Ok(back) => Ok(back),
-            Err(why) => Err(self.lost(purpose, why, Some(&provider), origin).await),
+            Err(why) => Err(self.lost(errand, why, Some(&provider), origin).await),
         }
     }
 
@@ -277,7 +277,7 @@ impl App {
         }
         let code = answer.code.ok_or(FederationRefused::BadAnswer)?;
         let heard = self.ask_provider(provider, visit, code, answer.iss.is_some()).await?;
-        match &visit.purpose {
+        match &visit.errand {
             Errand::SignIn(next) => {
                 let signed_in = self.sign_in_through(provider, &heard.told, origin).await?;
                 Ok(CameBack::SignedIn(signed_in, next.clone()))
@@ -297,13 +297,13 @@ impl App {
 
     /// An answer that led nowhere, on record if it was to sign somebody in. (A refused link is
     /// recorded where it is refused; a test does nothing.)
-    async fn lost(&self, purpose: Errand, why: Failure, provider: Option<&Provider>, origin: &Origin) -> Lost {
-        if let (Errand::SignIn(_), Failure::Federation(refused)) = (&purpose, &why)
+    async fn lost(&self, errand: Errand, why: Failure, provider: Option<&Provider>, origin: &Origin) -> Lost {
+        if let (Errand::SignIn(_), Failure::Federation(refused)) = (&errand, &why)
             && let Err(why) = self.record_lost(*refused, provider, origin).await
         {
-            return Lost { purpose, why };
+            return Lost { errand, why };
         }
-        Lost { purpose, why }
+        Lost { errand, why }
     }
 
     /// Records a sign-in that led nowhere, up to a rate.

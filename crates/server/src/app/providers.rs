@@ -89,13 +89,14 @@ impl App {
         Ok(act.set_provider_secret(id, &sealed).await?)
     }
 
-    /// Sets up a provider.
+    /// Sets up a provider under an id that was shown before: it is in the addresses to register.
     ///
     /// # Errors
     /// [`Failure::NotSuperAdmin`]; [`Failure::Invalid`], with every field that is wrong.
     pub async fn add_provider(
         &self,
         caller: &Caller,
+        id: Uuid,
         typed: &Typed,
         secret: Option<SecretText>,
     ) -> Result<Provider, Failure> {
@@ -105,12 +106,15 @@ impl App {
         if all.iter().any(|p| p.settings.issuer == settings.issuer) {
             return Err(taken());
         }
+        if all.iter().any(|p| p.id == id) {
+            return Err(Failure::Conflict);
+        }
         if all.len() >= MOST {
             let message = format!("There are {MOST} providers already. Remove one first.");
             return Err(Failure::field(Invalid { field: "name", message }));
         }
         let now = self.clock.now();
-        let provider = Provider { id: self.clock.id(), settings, has_secret: secret.is_some(), made_at: now };
+        let provider = Provider { id, settings, has_secret: secret.is_some(), made_at: now };
         act.add_provider(&provider).await.map_err(|error| match error {
             StoreError::Conflict(_) => taken(),
             other => other.into(),

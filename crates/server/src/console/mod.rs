@@ -5,7 +5,10 @@ pub mod account;
 pub mod audit;
 pub mod cookie;
 pub mod credentials;
+pub mod federation;
+pub mod identities;
 pub mod pages;
+pub mod providers;
 pub mod setup;
 pub mod sign_in;
 pub mod view;
@@ -96,7 +99,9 @@ fn title(failure: &Failure) -> &'static str {
     match failure {
         Failure::NotSignedIn => "Your session has ended",
         Failure::NotFound => "Page not found",
-        Failure::NotSuperAdmin | Failure::NotOwner | Failure::Generate(_) | Failure::Revoke(_) => "Not allowed",
+        Failure::NotSuperAdmin | Failure::NotOwner | Failure::Generate(_) | Failure::Revoke(_) | Failure::Federation(_) => {
+            "Not allowed"
+        },
         Failure::SetUpOver => "This link is no longer valid",
         Failure::Locked(_) => "Too many attempts",
         Failure::Busy | Failure::Unavailable(_) | Failure::Unknown(_) => "Not available right now",

@@ -13,12 +13,16 @@ use portcullis_domain::{
 
 mod audit;
 mod credentials;
+mod federation;
 mod when;
 
 pub use audit::{AuditFilter, AuditPage, AuditRow, who_label};
 pub use credentials::{
     AccountCredentials, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
     UseRow, suspended_when,
+};
+pub use federation::{
+    ClaimRow, GoingTo, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow, ProviderTest, Providers, SignedOut,
 };
 pub use when::{Dates, Exact, When, lasts};
 
@@ -31,6 +35,8 @@ pub enum Nav {
     Account,
     /// `/audit`.
     Audit,
+    /// `/providers…`.
+    Providers,
     /// `/help`, in the menu of the account.
     Help,
     /// None of them.
@@ -213,6 +219,8 @@ pub struct SignIn {
     pub notice: Option<Notice>,
     /// Where to go after signing in (a path of this server).
     pub next: Option<String>,
+    /// The sign-in providers: id and name.
+    pub providers: Vec<(String, String)>,
 }
 
 /// `GET /setup/{token}`: the first Super Admin.
@@ -359,6 +367,8 @@ pub struct AccountGeneral {
     pub has_password: bool,
     /// The password form.
     pub password: PasswordForm,
+    /// The identities at providers.
+    pub links: Links,
     /// The user's live sessions, this one first.
     pub sessions: Vec<SessionRow>,
 }
