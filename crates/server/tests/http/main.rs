@@ -14,6 +14,7 @@ mod crash;
 mod crash_postgres;
 mod credentials;
 mod discovery;
+mod federation;
 mod introspect;
 mod journey;
 mod limits;
