@@ -121,6 +121,7 @@ async fn a6_a_disabled_account_stays_disabled_and_a_deleted_one_deleted(world: W
 
 async fn a6_only_what_the_provider_may_make_is_made(world: World) {
     let (maria, hostile, id) = scene(&world).await;
+    hostile.now(|m| m.userinfo = Some(json!({ "sub": "ana-7" })));
     let path = format!("/providers/{id}");
     let text = id.to_string();
     let form = |makes: bool, domains: &'static str| {
