@@ -147,8 +147,7 @@ impl Settings {
                 Ok(Self { name, issuer, client_id, scopes, domains, makes_users: typed.makes_users, role })
             }
             (name, issuer, client_id, scopes, domains, role) => {
-                let wrong =
-                    [name.err(), issuer.err(), client_id.err(), scopes.err(), domains.err(), role.err()];
+                let wrong = [name.err(), issuer.err(), client_id.err(), scopes.err(), domains.err(), role.err()];
                 Err(wrong.into_iter().flatten().collect())
             }
         }

@@ -139,7 +139,8 @@ fn every_field_of_a_provider_is_judged_at_once() {
     ] {
         assert_eq!(Settings::parse(&typed).unwrap_err()[0].field, field);
     }
-    let good = Settings::parse(&Typed { domains: " ACME.example, other.example acme.example".to_owned(), ..typed() });
+    let good =
+        Settings::parse(&Typed { domains: " ACME.example, other.example acme.example".to_owned(), ..typed() });
     assert_eq!(good.unwrap().domains, ["acme.example", "other.example"]);
 }
 

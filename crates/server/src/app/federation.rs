@@ -319,8 +319,8 @@ impl App {
         {
             return Ok(());
         }
-        let mut entry =
-            Entry::done(self.clock.now(), By::Stranger, origin, Event::SignedIn, "unknown account").refused(why.code());
+        let mut entry = Entry::done(self.clock.now(), By::Stranger, origin, Event::SignedIn, "unknown account")
+            .refused(why.code());
         if let Some(provider) = provider {
             entry = entry.with("provider", provider.settings.name.as_str());
         }

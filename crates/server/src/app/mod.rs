@@ -29,7 +29,10 @@ use portcullis_domain::{
 use portcullis_store::{Purpose, Store};
 
 use crate::{
-    app::{federation::Federation, keys::Signer, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
+    app::{
+        federation::Federation, keys::Signer, passwords::Passwords, recorder::Recorder, refusals::Refusals,
+        tokens::Issuer,
+    },
     clock::Clock,
     config::Config,
     error::Failure,

@@ -99,9 +99,11 @@ fn title(failure: &Failure) -> &'static str {
     match failure {
         Failure::NotSignedIn => "Your session has ended",
         Failure::NotFound => "Page not found",
-        Failure::NotSuperAdmin | Failure::NotOwner | Failure::Generate(_) | Failure::Revoke(_) | Failure::Federation(_) => {
-            "Not allowed"
-        },
+        Failure::NotSuperAdmin
+        | Failure::NotOwner
+        | Failure::Generate(_)
+        | Failure::Revoke(_)
+        | Failure::Federation(_) => "Not allowed",
         Failure::SetUpOver => "This link is no longer valid",
         Failure::Locked(_) => "Too many attempts",
         Failure::Busy | Failure::Unavailable(_) | Failure::Unknown(_) => "Not available right now",

@@ -20,7 +20,8 @@ use crate::{
     console::{
         Answer, Asked, Nothing, Typed, federation, page as page_with, see_other, sign_in,
         view::{
-            ClaimRow, Field, Frame, Nav, Notice, ProviderForm, ProviderRemove, ProviderRow, ProviderTest, Providers,
+            ClaimRow, Field, Frame, Nav, Notice, ProviderForm, ProviderRemove, ProviderRow, ProviderTest,
+            Providers,
         },
     },
     error::Failure,
@@ -179,13 +180,18 @@ pub async fn add(
 /// What to say of a provider that was just saved: whether it can be reached as it is now.
 async fn saved(app: &App, provider: &Provider) -> Result<Notice, Failure> {
     match app.discover(provider).await {
-        Ok(()) => Ok(Notice::done("The provider answers as it should. Test it before you tell anybody.").led_by("Saved.")),
+        Ok(()) => {
+            Ok(Notice::done("The provider answers as it should. Test it before you tell anybody.")
+                .led_by("Saved."))
+        }
         Err(Failure::Federation(why)) => {
             let text = match why {
                 FederationRefused::BadDocuments => {
                     "What it publishes of itself is not right: look whether the issuer is exactly as the provider writes it."
                 }
-                _ => "It could not be reached: look whether the issuer is right, and whether this server may go there.",
+                _ => {
+                    "It could not be reached: look whether the issuer is right, and whether this server may go there."
+                }
             };
             Ok(Notice::warn(text).led_by("Saved, but nobody can sign in through it yet."))
         }
@@ -250,8 +256,7 @@ pub async fn confirm_remove(
     let used = app.provider_use(&provider).await?;
     let name = provider.settings.name;
     let frame = frame(&app, &caller, "Remove a sign-in provider");
-    let content =
-        ProviderRemove { frame, id: id.to_string(), name, users: used.users, stranded: used.stranded };
+    let content = ProviderRemove { frame, id: id.to_string(), name, users: used.users, stranded: used.stranded };
     page_with(StatusCode::OK, &content)
 }
 

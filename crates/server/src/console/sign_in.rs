@@ -162,10 +162,8 @@ pub async fn sign_out(
 ) -> Answer {
     let provider = app.provider_of(&caller).await?;
     app.sign_out(&caller).await?;
-    let to = provider.map_or_else(
-        || "/sign-in?done=signed-out".to_owned(),
-        |p| format!("/sign-in/provider/{}/sign-out", p.id),
-    );
+    let to = provider
+        .map_or_else(|| "/sign-in?done=signed-out".to_owned(), |p| format!("/sign-in/provider/{}/sign-out", p.id));
     Ok(([cookie::clear()], see_other(&to)).into_response())
 }
 

@@ -22,7 +22,8 @@ pub use credentials::{
     UseRow, suspended_when,
 };
 pub use federation::{
-    ClaimRow, GoingTo, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow, ProviderTest, Providers, SignedOut,
+    ClaimRow, GoingTo, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow, ProviderTest, Providers,
+    SignedOut,
 };
 pub use when::{Dates, Exact, When, lasts};
 

@@ -43,7 +43,10 @@ async fn a6_somebody_new_gets_an_account_and_is_the_same_user_the_next_time(worl
     assert!(browser.person().is_signed_in().await);
     assert!(!browser.cookies.contains_key("__Host-portcullis-step"), "nothing is under way any more");
     let ana = world.user_of("ana@acme.example").await;
-    assert_eq!((ana.name.as_str(), ana.standing.role.0, ana.standing.status.0), ("Ana", Role::User, Status::Active));
+    assert_eq!(
+        (ana.name.as_str(), ana.standing.role.0, ana.standing.status.0),
+        ("Ana", Role::User, Status::Active)
+    );
     assert!(!ana.standing.has_password, "A-7");
     let record = world.records_after(mark).await.pop().unwrap();
     assert!(record.details.contains("\"opened_with\":\"provider\""), "{}", record.details);
@@ -102,11 +105,9 @@ async fn a6_a_disabled_account_stays_disabled_and_a_deleted_one_deleted(world: W
     let (_, hostile, id) = scene(&world).await;
     Visitor::new(&world).sign_in(&hostile, id).await;
     let ana = world.user_of("ana@acme.example").await;
-    for (status, problem) in [
-        (Status::Inactive, "not_active"),
-        (Status::Pending, "not_active"),
-        (Status::Deleted, "account_deleted"),
-    ] {
+    for (status, problem) in
+        [(Status::Inactive, "not_active"), (Status::Pending, "not_active"), (Status::Deleted, "account_deleted")]
+    {
         world.change(&ana, |s| s.status = (status, world.clock.now())).await;
         let mark = world.last_record().await;
         let mut browser = Visitor::new(&world);
@@ -147,7 +148,9 @@ async fn a6_only_what_the_provider_may_make_is_made(world: World) {
     // An address that only the userinfo endpoint tells is one; of another subject it is none.
     hostile.now(|m| m.userinfo = Some(json!({ "sub": "x", "email": "ana@acme.example", "email_verified": true })));
     assert_eq!(outcome(form(true, "")).await, "/sign-in?problem=no_email");
-    hostile.now(|m| m.userinfo = Some(json!({ "sub": "ana-7", "email": "ana@acme.example", "email_verified": true })));
+    hostile.now(|m| {
+        m.userinfo = Some(json!({ "sub": "ana-7", "email": "ana@acme.example", "email_verified": true }))
+    });
     assert_eq!(outcome(form(true, "")).await, "/");
     assert_eq!(world.user_of("ana@acme.example").await.standing.role.0, Role::User);
     // A Super Admin is made only where that was chosen.
@@ -186,7 +189,9 @@ async fn c4_a_federated_session_sees_why_it_cannot_generate(world: World) {
     let person = browser.person();
     let (status, page) = person.page("/account/credentials").await;
     assert_eq!(status, StatusCode::OK);
-    assert!(page.contains("You signed in with Acme ID.") && page.contains("Your account has no Portcullis password"));
+    assert!(
+        page.contains("You signed in with Acme ID.") && page.contains("Your account has no Portcullis password")
+    );
     for path in ["/account/credentials/generate", "/api/v1/users/me/credential/generate"] {
         let mark = world.last_record().await;
         let refused = person.post(path, &[]).await;

@@ -118,7 +118,8 @@ async fn removing_a_provider_ends_its_sessions_and_keeps_the_identities(fresh: F
 
 async fn every_field_of_an_identity_comes_back(fresh: Fresh) {
     let maria = fresh.super_admin("a@acme.example").await.id;
-    let identities = [linked("https://a.example", "1 '; --", maria), linked("https://b.example", "1 '; --", maria)];
+    let identities =
+        [linked("https://a.example", "1 '; --", maria), linked("https://b.example", "1 '; --", maria)];
     for identity in &identities {
         fresh.act(async |act| act.link_identity(identity).await.unwrap()).await;
     }
@@ -140,10 +141,7 @@ async fn a6_of_many_parallel_links_of_one_identity_one_succeeds(fresh: Fresh) {
         act.link_identity(&linked).await?;
         act.commit(&[record(portcullis_domain::audit::Event::IdentityLinked, "x")]).await
     }
-    let users = [
-        fresh.super_admin("a@acme.example").await.id,
-        fresh.super_admin("b@acme.example").await.id,
-    ];
+    let users = [fresh.super_admin("a@acme.example").await.id, fresh.super_admin("b@acme.example").await.id];
     let nodes = [fresh.store.clone(), fresh.another_node().await];
     let outcomes =
         at_once(8, |n| link(nodes[n % 2].clone(), linked("https://a.example", "1", users[n % 2]))).await;

@@ -91,7 +91,8 @@ impl App {
         .await?;
         let id = user.id.to_string();
         let name = provider.settings.name.as_str();
-        let record = |event| Entry::done(now, By::User(id.clone()), origin, event, id.clone()).with("provider", name);
+        let record =
+            |event| Entry::done(now, By::User(id.clone()), origin, event, id.clone()).with("provider", name);
         let created = record(Event::UserCreated)
             .with("email", user.email.as_str())
             .with("role", user.standing.role.0.code());
@@ -118,8 +119,8 @@ impl App {
         let caller = present(self, &mut act, caller).await?;
         let id = caller.user.id;
         let owner = act.linked_identity(&told.identity).await?.map(|l| l.user);
-        let decided = federation::is_local(&caller.actor, &caller.user.standing)
-            .and_then(|()| federation::link(id, owner));
+        let decided =
+            federation::is_local(&caller.actor, &caller.user.standing).and_then(|()| federation::link(id, owner));
         let entry = Entry::done(now, caller.by(), &caller.origin, Event::IdentityLinked, id.to_string())
             .with("provider", provider.settings.name.as_str())
             .with("what", "linked");

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use jiff::{SignedDuration, Timestamp};
 use openidconnect::{
-    AccessToken, AdditionalClaims, AuthType, AuthenticationFlow, AuthorizationCode, ClaimsVerificationError, ClientId,
-    ClientSecret, CsrfToken, IdTokenVerifier, Nonce, OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier,
-    RedirectUrl, RequestTokenError, Scope, SignatureVerificationError, SubjectIdentifier, TokenResponse,
-    UserInfoClaims,
+    AccessToken, AdditionalClaims, AuthType, AuthenticationFlow, AuthorizationCode, ClaimsVerificationError,
+    ClientId, ClientSecret, CsrfToken, IdTokenVerifier, Nonce, OAuth2TokenResponse, PkceCodeChallenge,
+    PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope, SignatureVerificationError, SubjectIdentifier,
+    TokenResponse, UserInfoClaims,
     core::{
         CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreGenderClaim, CoreIdToken, CoreJsonWebKeySet,
         CoreJwsSigningAlgorithm as Alg,
@@ -105,7 +105,8 @@ impl App {
         iss_was_told: bool,
     ) -> Result<Heard, Failure> {
         let documents = self.documents_of(provider).await?;
-        if documents.metadata.additional_metadata().authorization_response_iss_parameter_supported && !iss_was_told {
+        if documents.metadata.additional_metadata().authorization_response_iss_parameter_supported && !iss_was_told
+        {
             return Err(FederationRefused::BadAnswer.into());
         }
         let secret = self.secret_of(provider).await?;
@@ -254,11 +255,7 @@ fn text(claims: &Map<String, Value>, name: &str) -> Option<String> {
     claims.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
-fn heard(
-    issuer: &str,
-    own: Map<String, Value>,
-    further: Map<String, Value>,
-) -> Result<Heard, FederationRefused> {
+fn heard(issuer: &str, own: Map<String, Value>, further: Map<String, Value>) -> Result<Heard, FederationRefused> {
     let subject = text(&own, "sub").ok_or(FederationRefused::BadAnswer)?;
     let identity = Identity::new(issuer, &subject).ok_or(FederationRefused::BadAnswer)?;
     // Address and verification belong together, so both are taken from one place.

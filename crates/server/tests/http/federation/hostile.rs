@@ -183,7 +183,9 @@ impl Hostile {
         let key = match manners.sign {
             Sign::Rightly => EncodingKey::from_ec_der(&manners.key.der),
             Sign::WithAnotherKey | Sign::WithUnknownKid => EncodingKey::from_ec_der(&EcKey::new("x").der),
-            Sign::NotAtAll => return format!("{}.{}.", part(&json!({ "alg": "none" })), part(&Value::Object(claims))),
+            Sign::NotAtAll => {
+                return format!("{}.{}.", part(&json!({ "alg": "none" })), part(&Value::Object(claims)));
+            }
             Sign::HmacOfThePublicKey => EncodingKey::from_secret(&manners.key.public),
             Sign::HmacOfTheClientSecret => EncodingKey::from_secret(CLIENT_SECRET.as_bytes()),
         };
@@ -255,7 +257,10 @@ async fn token(
     assert_eq!(headers[header::AUTHORIZATION], format!("Basic {expected}"));
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, form["code_verifier"].as_bytes());
     assert_eq!(BASE64_URL_SAFE_NO_PAD.encode(hash.as_ref()), challenge, "RFC 7636");
-    assert_eq!((form["redirect_uri"].as_str(), form["grant_type"].as_str()), (&*redirect_uri, "authorization_code"));
+    assert_eq!(
+        (form["redirect_uri"].as_str(), form["grant_type"].as_str()),
+        (&*redirect_uri, "authorization_code")
+    );
     let id_token = hostile.id_token(&nonce, &client_id);
     Json(json!({ "access_token": "access-canary", "token_type": "Bearer", "id_token": id_token })).into_response()
 }

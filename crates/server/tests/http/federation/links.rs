@@ -85,7 +85,9 @@ async fn a6_a_federated_session_links_nothing(world: World) {
     let mut browser = Visitor::new(&world);
     browser.sign_in(&hostile, id).await;
     let (_, page) = browser.person().page("/account").await;
-    assert!(page.contains("Linked identities") && !page.contains("name=\"unlink\"") && !page.contains("name=\"link\""));
+    assert!(
+        page.contains("Linked identities") && !page.contains("name=\"unlink\"") && !page.contains("name=\"link\"")
+    );
     let user = world.user_of("ana@acme.example").await;
     let linked = world.app.store.read().await.unwrap().identities_of(user.id).await.unwrap();
     let key = portcullis::app::identities::key_of(&linked[0]);

@@ -43,7 +43,8 @@ async fn a_provider_is_set_up_changed_and_removed_and_its_secret_is_never_shown(
     assert_eq!(location(&done), "/providers?done=removed");
     assert_eq!(maria.get(&path).await.status(), StatusCode::NOT_FOUND);
     let records = world.records_after(mark).await;
-    let changes: Vec<&str> = records.iter().filter(|r| r.event == "provider.change").map(|r| &*r.details).collect();
+    let changes: Vec<&str> =
+        records.iter().filter(|r| r.event == "provider.change").map(|r| &*r.details).collect();
     assert_eq!(changes.len(), 3, "{changes:?}");
     assert!(changes[1].contains("Acme ID -> Acme <b>Login</b>"), "{changes:?}");
     let everything = format!("{records:?} {page} {list}");

@@ -31,7 +31,11 @@ impl Visitor {
 
     pub fn person(&self) -> Person {
         let cookie = self.cookies.get("__Host-portcullis").cloned().unwrap_or_default();
-        Person { client: self.client.clone(), url: self.url.clone(), cookie: format!("__Host-portcullis={cookie}") }
+        Person {
+            client: self.client.clone(),
+            url: self.url.clone(),
+            cookie: format!("__Host-portcullis={cookie}"),
+        }
     }
 
     pub fn has_session(&self) -> bool {
