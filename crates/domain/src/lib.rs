@@ -23,8 +23,6 @@
 //! | T-3 RFC 9068 claims | [`tokens::Claims`] | `http/token` |
 //! | T-4 what a token may not | [`credentials::generate`], [`credentials::revoke`] | `t4_*` |
 //! | A-4 passwords | [`accounts::PasswordPolicy`] | `a4_*` |
-//! | A-6 identities, providers | [`federation::sign_in`], [`federation::may_change_links`] | `a6_*` here, `http/federation` |
-//! | A-7 no password here | [`federation::unlink`] | `a7_*` |
 //! | A-8 lock-out | [`accounts::locked_until`] | `a8_*` |
 //! | L-1 events | [`audit::Event`] | `http/audit` |
 //! | L-2 no secret in sight | [`secret::Secret`] | `neither_debug_*`, `http/canary` |

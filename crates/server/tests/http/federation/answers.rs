@@ -2,11 +2,11 @@
 
 use portcullis_domain::accounts::Role;
 use reqwest::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Visitor,
-    hostile::{EcKey, Hostile, Sign},
+    hostile::{Change, EcKey, Hostile, Sign},
     location, scene, set_up,
 };
 use crate::support::{World, on_both};
@@ -31,8 +31,6 @@ async fn refused(world: &World, hostile: &Hostile, id: uuid::Uuid, what: &str) {
     assert_eq!(world.told_after(mark).await, ["sign_in refused answer_not_valid"], "{what}");
     world.pass(jiff::SignedDuration::from_mins(1));
 }
-
-type Change = Box<dyn Fn(&mut Map<String, Value>) + Send>;
 
 async fn protocol40_an_id_token_that_is_not_right_in_every_part_is_refused(world: World) {
     let (_, hostile, id) = scene(&world).await;

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
-};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use axum::{
     Form, Json, Router,
     extract::State,
@@ -47,12 +44,15 @@ pub enum Documents {
     PlainHttpElsewhere,
 }
 
+/// Something done to the claims of an ID token.
+pub type Change = Box<dyn Fn(&mut Map<String, Value>) + Send>;
+
 /// What the provider does. `change` has the last word on the claims of an ID token.
 pub struct Manners {
     pub documents: Documents,
     pub sign: Sign,
     pub claims: Map<String, Value>,
-    pub change: Box<dyn Fn(&mut Map<String, Value>) + Send>,
+    pub change: Change,
     pub refuses_codes: bool,
     pub says_iss: bool,
     pub userinfo: Option<Value>,
@@ -67,8 +67,8 @@ pub struct EcKey {
 
 impl EcKey {
     pub fn new(kid: &str) -> Self {
-        let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.as_ref()).unwrap();
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let der = pair.to_pkcs8v1().unwrap();
         Self { der: der.as_ref().to_vec(), public: pair.public_key().as_ref().to_vec(), kid: kid.to_owned() }
     }
 
