@@ -50,6 +50,10 @@ async fn a6_somebody_new_gets_an_account_and_is_the_same_user_the_next_time(worl
     assert!(!ana.standing.has_password, "A-7");
     let record = world.records_after(mark).await.pop().unwrap();
     assert!(record.details.contains("\"opened_with\":\"provider\""), "{}", record.details);
+    let all = format!("{:?}", world.records_after(0).await);
+    for secret in ["canary", "ana-7"] {
+        assert!(!all.contains(secret), "L-2: {secret}");
+    }
 
     // Another e-mail at the provider is the same user: the subject says who it is.
     hostile.now(|m| drop(m.claims.insert("email".to_owned(), json!("ana.new@acme.example"))));

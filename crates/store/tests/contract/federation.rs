@@ -112,6 +112,21 @@ async fn removing_a_provider_ends_its_sessions_and_keeps_the_identities(fresh: F
     assert!(fresh.act(async |act| act.remove_provider(a.id).await.unwrap()).await);
     assert!(!fresh.act(async |act| act.remove_provider(a.id).await.unwrap()).await);
     assert_eq!((lives(&fresh, 1).await, lives(&fresh, 2).await, lives(&fresh, 3).await), (false, true, true));
+    let late = Session {
+        handle: id(),
+        user: maria,
+        opened: Opened::Provider,
+        provider: Some(a.id),
+        opened_at: now(),
+        seen_at: now(),
+        password_at: None,
+        ip: String::new(),
+        user_agent: String::new(),
+    };
+    let mut tx = fresh.store.write().await.unwrap();
+    let opened = tx.add_session(&[4; 32], &late).await;
+    assert!(matches!(opened, Err(StoreError::Conflict(_))), "and none is opened any more: {opened:?}");
+    drop(tx);
     let kept = fresh.read(async |tx| tx.linked_identity(&identity.identity).await.unwrap()).await;
     assert_eq!(kept, Some(identity), "the same provider, set up again, is the same authority");
 }
