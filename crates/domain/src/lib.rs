@@ -39,6 +39,7 @@
 pub mod accounts;
 pub mod audit;
 pub mod credentials;
+pub mod federation;
 pub mod keys;
 pub mod links;
 pub mod mail;

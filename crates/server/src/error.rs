@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use portcullis_domain::{
     accounts::{Invalid, manage::ManageRefused},
     credentials::{GenerateRefused, RevokeRefused},
+    federation::FederationRefused,
     links::LinkRefused,
     mfa::MfaRefused,
 };
@@ -75,6 +76,9 @@ pub enum Failure {
     /// A link sent by mail opens nothing.
     #[error(transparent)]
     Link(#[from] LinkRefused),
+    /// A federated login, or a link, was refused.
+    #[error(transparent)]
+    Federation(#[from] FederationRefused),
     /// Set-up has been done, or the link is not right.
     #[error("This set-up link is not valid. The first Super Admin may have been made already: sign in.")]
     SetUpOver,
@@ -135,7 +139,15 @@ impl Failure {
             Self::Generate(GenerateRefused::AlreadyActive) | Self::Conflict => StatusCode::CONFLICT,
             Self::Revoke(RevokeRefused::NothingToRevoke) => StatusCode::NOT_FOUND,
             Self::Manage(why) if !why.is_about_the_actor() => StatusCode::CONFLICT,
-            Self::Generate(_) | Self::Revoke(_) | Self::Manage(_) | Self::Mfa(_) => StatusCode::FORBIDDEN,
+            Self::Federation(FederationRefused::LinkedElsewhere | FederationRefused::LinkedAlready) => {
+                StatusCode::CONFLICT
+            }
+            Self::Federation(FederationRefused::Busy | FederationRefused::Unreachable) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Generate(_) | Self::Revoke(_) | Self::Manage(_) | Self::Mfa(_) | Self::Federation(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
             Self::Link(_) => StatusCode::GONE,
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -167,6 +179,7 @@ impl Failure {
             Self::Revoke(why) => why.code(),
             Self::Manage(why) => why.code(),
             Self::Link(why) => why.code(),
+            Self::Federation(why) => why.code(),
             Self::SetUpOver => "set_up_over",
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",

@@ -216,7 +216,36 @@ fn mfa_routes() -> Vec<Route> {
 
 /// Sign-in providers: setting them up, signing in through them, linking.
 fn federation_routes() -> Vec<Route> {
-    vec![]
+    use Access::{Anyone, SignedIn, SuperAdmin};
+    use Door::Console;
+    use console::{federation, identities, providers};
+    let came_back = get(federation::callback);
+    vec![
+        // Beginning a visit leaves no record: nobody did anything yet.
+        acts(Console, "/sign-in/provider/{provider}", Anyone, &[], post(federation::start)),
+        // The one GET that acts: it is the provider that sends the browser, with what it may use once.
+        Route {
+            events: &[Event::SignedIn],
+            ..reads(Console, "/sign-in/provider/{provider}/callback", Anyone, came_back)
+        },
+        reads(Console, "/sign-in/provider/{provider}/sign-out", Anyone, get(federation::sign_out)),
+        reads(Console, "/sign-in/provider/{provider}/signed-out", Anyone, get(federation::signed_out)),
+        acts(Console, "/account/identities", SignedIn, &[Event::IdentityLinked], post(identities::change)),
+        reads(Console, "/providers", SuperAdmin, get(providers::list)),
+        reads(Console, "/providers/new", SuperAdmin, get(providers::new)),
+        acts(Console, "/providers/new", SuperAdmin, &[Event::ProviderChanged], post(providers::add)),
+        reads(Console, "/providers/{provider}", SuperAdmin, get(providers::show)),
+        acts(Console, "/providers/{provider}", SuperAdmin, &[Event::ProviderChanged], post(providers::change)),
+        acts(Console, "/providers/{provider}/test", SuperAdmin, &[], post(providers::test)),
+        reads(Console, "/providers/{provider}/remove", SuperAdmin, get(providers::confirm_remove)),
+        acts(
+            Console,
+            "/providers/{provider}/remove",
+            SuperAdmin,
+            &[Event::ProviderChanged],
+            post(providers::remove),
+        ),
+    ]
 }
 
 fn api_routes() -> Vec<Route> {
@@ -329,6 +358,8 @@ fn parent(path: &str) -> &'static str {
         "/account"
     } else if path.starts_with("/mail") {
         "/mail"
+    } else if path.starts_with("/providers") {
+        "/providers"
     } else {
         "/"
     }

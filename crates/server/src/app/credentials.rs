@@ -6,6 +6,7 @@ use portcullis_domain::{
     audit::{Entry, Event},
     credentials::{self, ClientId, Credential, GenerateRefused, RevocationReason, RevokeRefused, Standing},
     secret::ClientSecret,
+    sessions::Session,
     tokens::IssuedToken,
 };
 use portcullis_store::{Act, Purpose, TokenUse};
@@ -32,6 +33,8 @@ pub struct Tab {
     pub held: Option<Held>,
     /// Whether generating would be allowed now, and if not, why.
     pub may_generate: Result<(), GenerateRefused>,
+    /// The name of the provider that the session was opened through (C-4).
+    pub through: Option<String>,
     /// When all this was read.
     pub now: Timestamp,
 }
@@ -80,6 +83,12 @@ impl App {
         let now = self.clock.now();
         let may_generate =
             credentials::generate(&caller.actor, &caller.user.standing, held.as_ref(), now).map(drop);
+        let through = match &caller.via {
+            Via::Session { session: Session { provider: Some(id), .. }, .. } => {
+                tx.provider(*id).await?.map(|p| p.settings.name)
+            }
+            _ => None,
+        };
         let held = match held {
             Some(credential) => Some(Held {
                 standing: credential.standing(&caller.user.standing, now),
@@ -88,7 +97,7 @@ impl App {
             }),
             None => None,
         };
-        Ok(Tab { held, may_generate, now })
+        Ok(Tab { held, may_generate, through, now })
     }
 
     /// Generates a credential for the caller.

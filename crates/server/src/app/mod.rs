@@ -6,13 +6,16 @@ pub mod accounts;
 pub mod audit;
 pub mod ceremonies;
 pub mod credentials;
+pub mod federation;
 pub mod housekeeping;
+pub mod identities;
 pub mod keys;
 pub mod letters;
 pub mod mfa;
 pub mod outbox;
 pub mod passkeys;
 pub mod passwords;
+pub mod providers;
 pub mod recorder;
 pub mod recovery;
 pub mod refusals;
@@ -33,8 +36,8 @@ use portcullis_store::{Purpose, Store};
 
 use crate::{
     app::{
-        keys::Signer, outbox::Outbox, passkeys::Passkeys, passwords::Passwords, recorder::Recorder,
-        refusals::Refusals, tokens::Issuer,
+        federation::Federation, keys::Signer, outbox::Outbox, passkeys::Passkeys, passwords::Passwords,
+        recorder::Recorder, refusals::Refusals, tokens::Issuer,
     },
     clock::Clock,
     config::Config,
@@ -63,6 +66,8 @@ pub struct App {
     pub outbox: Outbox,
     /// Puts tokens on record, many at a time.
     pub issuer: Issuer,
+    /// What is remembered of sign-in providers.
+    pub federation: Federation,
 }
 
 /// Who is asking, from where: read from the store for this request (C-3).
@@ -155,6 +160,7 @@ impl App {
             recorder,
             outbox,
             issuer,
+            federation: Federation::new(),
         }))
     }
 

@@ -286,9 +286,13 @@ impl App {
         if act.note_sign_in(user.id, now).await?.is_some() && !known {
             self.send(act, &user, &Letter::NewDevice { origin, at: now }).await?;
         }
-        let entry = Entry::done(now, By::User(user.id.to_string()), origin, Event::SignedIn, user.id.to_string())
-            .with("session", session.handle.to_string())
-            .with("opened_with", how.opened.code());
+        let mut entry =
+            Entry::done(now, By::User(user.id.to_string()), origin, Event::SignedIn, user.id.to_string())
+                .with("session", session.handle.to_string())
+                .with("opened_with", how.opened.code());
+        if let Some(provider) = how.provider {
+            entry = entry.with("provider_id", provider.to_string());
+        }
         Ok((NewSession { cookie, user }, entry))
     }
 

@@ -55,6 +55,10 @@ impl App {
         if after.status.0 != Status::Active {
             act.end_sessions_of(user.id).await?;
         }
+        if after.status.0 == Status::Deleted {
+            // no provider brings a deleted account back.
+            act.unlink_all_of(user.id).await?;
+        }
         let Some(credential) = held else { return Ok(Vec::new()) };
         let Some(effect) = credential.effect(&user.standing, after, now) else { return Ok(Vec::new()) };
         let client_id = credential.client_id.as_str();

@@ -6,10 +6,13 @@ pub mod activate;
 pub mod audit;
 pub mod cookie;
 pub mod credentials;
+pub mod federation;
 pub mod forgot_password;
+pub mod identities;
 pub mod mail;
 pub mod mfa;
 pub mod pages;
+pub mod providers;
 pub mod reset_password;
 pub mod second_factor;
 pub mod setup;
@@ -110,7 +113,8 @@ fn title(failure: &Failure) -> &'static str {
         | Failure::NotOwner
         | Failure::Generate(_)
         | Failure::Revoke(_)
-        | Failure::Manage(_) => "Not allowed",
+        | Failure::Manage(_)
+        | Failure::Federation(_) => "Not allowed",
         Failure::Link(LinkRefused::Expired(_)) => "This link has expired",
         Failure::Link(LinkRefused::Used(_)) => "This link was used already",
         Failure::Link(LinkRefused::Replaced) => "This link was replaced",

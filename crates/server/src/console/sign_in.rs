@@ -10,6 +10,7 @@ use axum::{
 };
 use portcullis_domain::{
     audit::Origin,
+    federation::FederationRefused,
     secret::{ExposeSecret, SecretText},
 };
 use serde::Deserialize;
@@ -32,6 +33,7 @@ use crate::{
 pub struct Arriving {
     next: Option<String>,
     done: Option<String>,
+    problem: Option<String>,
 }
 
 /// What was typed.
@@ -44,6 +46,17 @@ pub struct Credentials {
 
 /// The page that asks for the second factor.
 pub(crate) const SECOND_FACTOR: &str = "/sign-in/second-factor";
+
+/// The address of the page that asks for the second factor and then leads on.
+pub(crate) fn second_factor(next: Option<&str>) -> String {
+    next.map_or_else(|| SECOND_FACTOR.to_owned(), |n| format!("{SECOND_FACTOR}?next={n}"))
+}
+
+/// The buttons of the providers: id and name.
+async fn providers(app: &App) -> Result<Vec<(String, String)>, Failure> {
+    let all = app.sign_in_providers().await?;
+    Ok(all.into_iter().map(|p| (p.id.to_string(), p.settings.name)).collect())
+}
 
 /// A page of this console, and nothing else: no other host, no scheme, no backslash.
 pub(crate) fn local(next: Option<String>) -> Option<String> {
@@ -61,20 +74,27 @@ pub async fn page(
     headers: HeaderMap,
     Asked(arriving): Asked<Arriving>,
 ) -> Answer {
+    let problem = arriving.problem.as_deref().and_then(FederationRefused::from_code);
     if let Some(cookie) = session_cookie(&headers)
         && app.identify_session(&cookie, origin).await.is_ok()
     {
-        return Ok(see_other("/"));
+        return Ok(match problem {
+            Some(why) => see_other(&format!("/account?problem={}", why.code())),
+            None => see_other("/"),
+        });
     }
     let notice = match arriving.done.as_deref() {
         Some("signed-out") => Some(Notice::done("You have signed out.")),
         Some("password") => Some(Notice::done("Your password has been changed. Sign in with it.")),
         Some("again") => Some(Notice::info(Failure::StepOver.to_string())),
         Some("set-up" | "activated") => Some(Notice::done("Your account is ready. Sign in with it.")),
+        Some("signed-out-there") => Some(Notice::done("You have signed out here and at your provider.")),
         _ => None,
     };
+    let notice = problem.map(|why| Notice::bad(why.to_string())).or(notice);
     let (organisation, passkeys) = (app.config.organization.clone(), app.passkeys.are_possible());
-    ok(&SignIn { organisation, passkeys, notice, next: local(arriving.next), ..SignIn::default() })
+    let providers = providers(&app).await?;
+    ok(&SignIn { organisation, passkeys, notice, next: local(arriving.next), providers, ..SignIn::default() })
 }
 
 /// `POST /sign-in`.
@@ -91,7 +111,7 @@ pub async fn sign_in(
     match app.sign_in(&typed.email, typed.password, origin.clone()).await {
         Ok(SignedIn::Session(new)) => Ok(signed_in(&app, new, &headers, origin, next.as_deref()).await),
         Ok(SignedIn::SecondFactor(step)) => {
-            let to = next.map_or_else(|| SECOND_FACTOR.to_owned(), |n| format!("{SECOND_FACTOR}?next={n}"));
+            let to = second_factor(next.as_deref());
             Ok(([cookie::set_ceremony(&step)], see_other(&to)).into_response())
         }
         Err(
@@ -103,10 +123,16 @@ pub async fn sign_in(
         ) => {
             let organisation = app.config.organization.clone();
             let error = Some(failure.to_string());
-            let fields_wrong = matches!(failure, Failure::WrongPassword | Failure::Invalid(_));
-            let passkeys = app.passkeys.are_possible();
-            let content =
-                SignIn { organisation, email: typed.email, error, fields_wrong, notice: None, next, passkeys };
+            let content = SignIn {
+                organisation,
+                email: typed.email,
+                error,
+                fields_wrong: matches!(failure, Failure::WrongPassword | Failure::Invalid(_)),
+                notice: None,
+                next,
+                passkeys: app.passkeys.are_possible(),
+                providers: providers(&app).await?,
+            };
             failed(&failure, &content)
         }
         Err(failure) => Err(failure.into()),
@@ -144,8 +170,11 @@ pub async fn sign_out(
     Extension(caller): Extension<Caller>,
     Typed(Nothing {}): Typed<Nothing>,
 ) -> Answer {
+    let provider = app.provider_of(&caller).await?;
     app.sign_out(&caller).await?;
-    Ok(([cookie::clear()], see_other("/sign-in?done=signed-out")).into_response())
+    let to = provider
+        .map_or_else(|| "/sign-in?done=signed-out".to_owned(), |p| format!("/sign-in/provider/{}/sign-out", p.id));
+    Ok(([cookie::clear()], see_other(&to)).into_response())
 }
 
 /// Whether a password field was filled in.

@@ -13,6 +13,7 @@ use portcullis_domain::{
 
 mod audit;
 mod credentials;
+mod federation;
 mod mfa;
 mod people;
 mod when;
@@ -22,13 +23,17 @@ pub use credentials::{
     AccountCredentials, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
     UseRow, suspended_when, suspended_why,
 };
-pub use people::{
-    ActWords, Activate, ForgotPassword, Invite, InvitedPage, MailPage, MailRow, ResetPassword, UserAct, UserPage,
-    UserRow, Users, act_words, credential_now, credential_then, status_badge,
+pub use federation::{
+    ClaimRow, GoingTo, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow, ProviderTest, Providers,
+    SignedOut,
 };
 pub use mfa::{
     MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, PasskeyRow, PasskeySignIn,
     SecondFactor,
+};
+pub use people::{
+    ActWords, Activate, ForgotPassword, Invite, InvitedPage, MailPage, MailRow, ResetPassword, UserAct, UserPage,
+    UserRow, Users, act_words, credential_now, credential_then, status_badge,
 };
 pub use when::{Dates, Exact, When, lasts};
 
@@ -45,6 +50,8 @@ pub enum Nav {
     Mail,
     /// `/audit`.
     Audit,
+    /// `/providers…`.
+    Providers,
     /// `/help`, in the menu of the account.
     Help,
     /// None of them.
@@ -231,6 +238,8 @@ pub struct SignIn {
     pub next: Option<String>,
     /// Whether passkeys are possible at this server's address.
     pub passkeys: bool,
+    /// The sign-in providers: id and name.
+    pub providers: Vec<(String, String)>,
 }
 
 /// `GET /setup/{token}`: the first Super Admin.
@@ -379,6 +388,8 @@ pub struct AccountGeneral {
     pub password: PasswordForm,
     /// The second factors.
     pub mfa: MfaSection,
+    /// The identities at providers.
+    pub links: Links,
     /// The user's live sessions, this one first.
     pub sessions: Vec<SessionRow>,
 }

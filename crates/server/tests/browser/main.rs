@@ -10,6 +10,7 @@
 mod account;
 mod audit;
 mod browser;
+mod federation;
 mod journey;
 mod keyboard;
 mod look;

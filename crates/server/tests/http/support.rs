@@ -103,6 +103,14 @@ impl World {
         Self::start(database, folder.into(), own(settings), Clock::set(start_instant(), next())).await
     }
 
+    /// The same with the clock of the machine, for who talks to something that has another.
+    #[allow(dead_code, reason = "the browser suite uses it")]
+    pub async fn sqlite_of_now(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::Sqlite(folder.path().join("portcullis.db"));
+        Self::start(database, folder.into(), own(settings), Clock::system()).await
+    }
+
     /// On PostgreSQL.
     pub async fn postgres(settings: &[(&str, &str)]) -> Self {
         let database = Database::Postgres(postgres_database().await);

@@ -201,7 +201,10 @@ async fn c11_whatever_stops_or_resumes_a_credential_holds_from_its_acknowledgeme
     assert!(world.sign_in(MARIA).await.is_signed_in().await, "A-7: the password still signs in");
 
     load.over("deleted", (true, false), async || on_b("delete").await).await;
-    assert_eq!(world.app.store.read().await.unwrap().user(user.id).await.unwrap().unwrap().standing.status.0, Status::Deleted);
+    assert_eq!(
+        world.app.store.read().await.unwrap().user(user.id).await.unwrap().unwrap().standing.status.0,
+        Status::Deleted
+    );
     world.log_is_whole().await;
 }
 

@@ -8,6 +8,7 @@
 mod accounts;
 mod audit;
 mod credentials;
+mod federation;
 mod links;
 mod mail;
 mod mfa;
