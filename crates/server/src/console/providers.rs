@@ -274,7 +274,7 @@ pub async fn remove(
     Ok(see_other("/providers?done=removed"))
 }
 
-/// `POST /providers/{provider}/test`: the way to the provider, from which [`tested`] comes back.
+/// `POST /providers/{provider}/test`: the way to the provider, from which the callback comes back to `tested`.
 ///
 /// # Errors
 /// [`Failure::NotFound`], or the database's; that it cannot be visited is said on its page.
