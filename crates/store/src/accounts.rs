@@ -274,27 +274,15 @@ impl Tx {
         Ok(query!(self, execute, sql, hash, id.0, Status::Pending.code())? == 1)
     }
 
-    /// Takes every second factor from a user: authenticator app, passkeys, recovery codes.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn drop_second_factors(&mut self, id: UserId) -> Result<(), StoreError> {
-        query!(self, execute, "DELETE FROM totp WHERE user_id = $1", id.0)?;
-        query!(self, execute, "DELETE FROM passkeys WHERE user_id = $1", id.0)?;
-        query!(self, execute, "DELETE FROM recovery_codes WHERE user_id = $1", id.0)?;
-        // FALSE is 0 on SQLite.
-        query!(self, execute, "UPDATE users SET passkey_alone = FALSE WHERE id = $1", id.0).map(drop)
-    }
-
     /// Takes from a deleted user all that could open the account: password, second factors,
     /// identities at providers, links.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn drop_ways_in(&mut self, id: UserId) -> Result<(), StoreError> {
-        self.drop_second_factors(id).await?;
+        self.remove_factors(id).await?;
         self.drop_links_of(id).await?;
-        query!(self, execute, "DELETE FROM identities WHERE user_id = $1", id.0)?;
+        self.unlink_all_of(id).await?;
         query!(self, execute, "UPDATE users SET password_hash = NULL WHERE id = $1", id.0).map(drop)
     }
 

@@ -56,8 +56,8 @@ impl App {
             act.end_sessions_of(user.id).await?;
         }
         if after.status.0 == Status::Deleted {
-            // no provider brings a deleted account back.
-            act.unlink_all_of(user.id).await?;
+            // Nothing opens a deleted account again: no password, no factor, no link, no provider.
+            act.drop_ways_in(user.id).await?;
         }
         let Some(credential) = held else { return Ok(Vec::new()) };
         let Some(effect) = credential.effect(&user.standing, after, now) else { return Ok(Vec::new()) };

@@ -34,6 +34,7 @@ const MARIA: &str = "maria@acme.example";
 /// Something a program tried.
 #[derive(Debug)]
 struct Attempt {
+    #[expect(dead_code, reason = "for the words of a failed assertion")]
     what: &'static str,
     begun: Instant,
     ended: Instant,

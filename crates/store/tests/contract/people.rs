@@ -140,7 +140,7 @@ async fn what_opens_an_account_goes_with_its_deletion(fresh: Fresh) {
     let shown = fresh.read(async |tx| tx.identities_shown(maria).await.unwrap()).await;
     assert_eq!((shown.len(), shown[0].email.as_str(), &shown[0].provider), (1, "maria@id.acme.example", &None));
 
-    fresh.write(async |tx| tx.drop_second_factors(maria).await.unwrap()).await;
+    fresh.write(async |tx| tx.remove_factors(maria).await.unwrap()).await;
     for (table, left) in [("totp", 0), ("passkeys", 0), ("recovery_codes", 0), ("identities", 1), ("links", 1)] {
         assert_eq!(count(&fresh, table).await, Some(left), "{table}");
     }

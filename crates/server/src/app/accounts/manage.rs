@@ -122,13 +122,12 @@ impl App {
                 link = Some(self.send_invitation(&mut act, &user, caller.user.name.as_str()).await?)
             }
             Act::Deactivate => act.drop_links_of(id).await?,
-            Act::Delete => act.drop_ways_in(id).await?,
             Act::TurnMfaOff => {
-                act.drop_second_factors(id).await?;
+                act.remove_factors(id).await?;
                 act.end_ceremonies_of(id).await?;
                 self.send(&mut act, &user, &Letter::MfaDisabled { by: caller.user.name.as_str() }).await?;
             }
-            Act::Activate | Act::GiveSuperAdmin | Act::TakeSuperAdmin => {}
+            Act::Activate | Act::GiveSuperAdmin | Act::TakeSuperAdmin | Act::Delete => {}
         }
         if what != Act::InviteAgain {
             let by = (&caller.by(), &caller.origin);
