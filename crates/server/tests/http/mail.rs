@@ -1,6 +1,8 @@
 //! The outbox: into a folder, or to a mail server that takes, refuses, hangs and comes back; and
 //! what the mails say, as their reader gets them.
 
+#![allow(clippy::disallowed_methods, reason = "how long somebody waits takes a clock")]
+
 use std::time::Duration;
 
 use jiff::SignedDuration;

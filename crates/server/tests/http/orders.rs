@@ -155,7 +155,9 @@ impl Walk {
 
     async fn visit(&mut self) -> Page {
         let page = self.tab.post(&format!("/sign-in/provider/{}", self.provider), &[]).await;
-        let (_, rest) = page.text.split_once("content=\"0;url=").expect("on the way to the provider");
+        let on_the_way = page.text.split_once("content=\"0;url=");
+        let (_, rest) =
+            on_the_way.unwrap_or_else(|| panic!("not on the way: {} {} {}", page.status, page.to, page.text));
         let there = rest.split('"').next().unwrap().replace("&#38;", "&");
         let back = self.hostile.approve(&there);
         self.last_callback = format!("{}?{}", back.path(), back.query().unwrap());
@@ -189,9 +191,11 @@ impl Walk {
             Step::Code => {
                 // A code counts once, so each comes from a step of its own.
                 self.world.pass(SignedDuration::from_secs(30));
-                self.last_code = self.phone.code(&self.world);
-                let code = self.last_code.clone();
-                self.tab.code(&code).await;
+                let code = self.phone.code(&self.world);
+                let page = self.tab.code(&code).await;
+                if page.status == StatusCode::SEE_OTHER && !page.to.starts_with("/sign-in") {
+                    self.last_code = code;
+                }
             }
             Step::WrongCode => {
                 let wrong = self.phone.wrong(&self.world);
@@ -210,6 +214,8 @@ impl Walk {
                 self.tab.code(&code).await;
             }
             Step::Provider => {
+                // A network may begin so many visits a minute.
+                self.world.pass(SignedDuration::from_secs(2));
                 let page = self.visit().await;
                 assert_eq!(page.to, "/sign-in/second-factor", "MFA is asked for by this way too");
                 self.model.first = true;
@@ -225,7 +231,10 @@ impl Walk {
                 self.model = Model::default();
             }
             Step::Confirm => {
-                let page = self.tab.post("/account/mfa/password", &[("password", PASSWORD)]).await;
+                let page = self
+                    .tab
+                    .post("/account/mfa/password", &[("password", PASSWORD), ("to", "/account/mfa/app")])
+                    .await;
                 assert_eq!(page.status == StatusCode::SEE_OTHER, self.model.session.is_some(), "{}", page.text);
             }
             Step::SignOut => {

@@ -1,5 +1,7 @@
 //! The provider slow, dead, wrong, huge: local sign-in and tokens are unaffected.
 
+#![allow(clippy::disallowed_methods, reason = "how long somebody waits takes a clock")]
+
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
