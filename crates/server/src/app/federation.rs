@@ -10,10 +10,7 @@ mod http;
 mod outcome;
 mod talk;
 
-use std::num::NonZeroU32;
-
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
-use governor::{DefaultKeyedRateLimiter, Quota};
 use portcullis_domain::{
     accounts::UserId,
     audit::{By, Entry, Event, Origin},
@@ -28,7 +25,6 @@ use crate::{
     app::{
         App, Caller, Via,
         ceremonies::Kind,
-        refusals::network,
         sessions::{SignedIn, secret_digest},
     },
     error::Failure,
@@ -36,31 +32,17 @@ use crate::{
 
 pub use talk::Claim;
 
-/// Visits that one network may begin in a minute: each costs a row and a request to a provider.
-const VISITS_A_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
-
 /// What the server remembers of providers between requests.
 pub struct Federation {
     http: http::Http,
     documents: documents::Cache,
-    visits: DefaultKeyedRateLimiter<String>,
 }
 
 impl Federation {
     /// Nothing remembered yet.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            http: http::Http::new(),
-            documents: documents::Cache::default(),
-            visits: DefaultKeyedRateLimiter::keyed(Quota::per_minute(VISITS_A_MINUTE)),
-        }
-    }
-
-    /// Drops what is remembered of quiet networks.
-    pub fn forget_quiet(&self) {
-        self.visits.retain_recent();
-        self.visits.shrink_to_fit();
+        Self { http: http::Http::new(), documents: documents::Cache::default() }
     }
 }
 
@@ -192,7 +174,7 @@ impl App {
         user: Option<UserId>,
         origin: &Origin,
     ) -> Result<Going, Failure> {
-        if self.federation.visits.check_key(&network(&origin.ip, 32)).is_err() {
+        if !self.refusals.may_begin(origin) {
             return Err(FederationRefused::Busy.into());
         }
         let documents = self.documents_of(provider).await?;

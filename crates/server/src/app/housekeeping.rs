@@ -42,7 +42,6 @@ impl App {
     /// The database's; what was dropped before stays dropped.
     pub async fn sweep(&self) -> Result<(), Failure> {
         self.refusals.forget_quiet();
-        self.federation.forget_quiet();
         let parts = [
             self.record_unrecorded().await,
             self.drop_sessions().await,

@@ -125,7 +125,14 @@ async fn passkey_content(app: &App, next: Option<String>, error: Option<&Failure
 ///
 /// # Errors
 /// The database's, and 404 where there can be no passkeys.
-pub async fn passkey_page(State(app): State<Arc<App>>, Asked(arriving): Asked<Arriving>) -> Answer {
+pub async fn passkey_page(
+    State(app): State<Arc<App>>,
+    Extension(origin): Extension<Origin>,
+    Asked(arriving): Asked<Arriving>,
+) -> Answer {
+    if !app.refusals.may_begin(&origin) {
+        return Err(Failure::Locked(60).into());
+    }
     passkey_content(&app, local(arriving.next), None).await
 }
 
