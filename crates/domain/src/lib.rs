@@ -38,6 +38,7 @@
 
 pub mod accounts;
 pub mod audit;
+mod closed_set;
 pub mod credentials;
 pub mod federation;
 pub mod keys;

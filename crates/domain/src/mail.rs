@@ -1,62 +1,32 @@
 //! The mails that are sent: a closed set, so that the outbox, its page and the book name the same.
 
-use crate::audit::printable;
+use crate::{audit::printable, closed_set::closed_set};
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident => $code:literal, $label:literal;)*) => {
-        /// What a mail is about.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum MailKind { $($(#[$doc])* $name),* }
-
-        impl MailKind {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// The word in the database and the API.
-            #[must_use]
-            pub fn code(self) -> &'static str {
-                match self { $(Self::$name => $code),* }
-            }
-
-            /// The words on the page of the outbox.
-            #[must_use]
-            pub fn label(self) -> &'static str {
-                match self { $(Self::$name => $label),* }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// The link with which an invited user activates the account.
-    Invitation => "invitation", "Invitation";
-    /// The link with which a forgotten password is replaced.
-    PasswordReset => "password_reset", "Password reset";
-    /// The same asked for an account that has no password here.
-    NoPassword => "no_password", "Sign-in without a password";
-    /// The password was changed with such a link.
-    PasswordChanged => "password_changed", "Password changed";
-    /// A credential was generated.
-    CredentialGenerated => "credential_generated", "Credentials generated";
-    /// A credential was revoked.
-    CredentialRevoked => "credential_revoked", "Credentials revoked";
-    /// A credential was suspended (C-9, C-10).
-    CredentialSuspended => "credential_suspended", "Credentials suspended";
-    /// A credential works again (C-9, C-10).
-    CredentialResumed => "credential_resumed", "Credentials resumed";
-    /// A credential expires in 30, 7 or 1 days (C-6).
-    CredentialExpires => "credential_expires", "Credentials expire soon";
-    /// MFA was turned off by an administrator.
-    MfaDisabled => "mfa_disabled", "MFA turned off";
-    /// A sign-in from a network that the account was not known from.
-    NewDevice => "new_device", "New device sign-in";
-}
-
-impl MailKind {
-    /// The inverse of [`MailKind::code`].
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|k| k.code() == code)
+closed_set! {
+    /// What a mail is about.
+    MailKind {
+        /// The link with which an invited user activates the account.
+        Invitation => "invitation", "Invitation";
+        /// The link with which a forgotten password is replaced.
+        PasswordReset => "password_reset", "Password reset";
+        /// The same asked for an account that has no password here.
+        NoPassword => "no_password", "Sign-in without a password";
+        /// The password was changed with such a link.
+        PasswordChanged => "password_changed", "Password changed";
+        /// A credential was generated.
+        CredentialGenerated => "credential_generated", "Credentials generated";
+        /// A credential was revoked.
+        CredentialRevoked => "credential_revoked", "Credentials revoked";
+        /// A credential was suspended (C-9, C-10).
+        CredentialSuspended => "credential_suspended", "Credentials suspended";
+        /// A credential works again (C-9, C-10).
+        CredentialResumed => "credential_resumed", "Credentials resumed";
+        /// A credential expires in 30, 7 or 1 days (C-6).
+        CredentialExpires => "credential_expires", "Credentials expire soon";
+        /// MFA was turned off by an administrator.
+        MfaDisabled => "mfa_disabled", "MFA turned off";
+        /// A sign-in from a network that the account was not known from.
+        NewDevice => "new_device", "New device sign-in";
     }
 }
 

@@ -77,9 +77,10 @@ async fn set_up(browser: &Browser, issuer: &str) -> String {
 async fn the_life_of_a_provider() {
     let issuer = variable("PORTCULLIS_TEST_OIDC");
     // ID tokens of a real provider are of now.
-    let world = World::sqlite_of_now(&[("organization", "Acme Logistics")]).await;
+    let named = [("public_url", "http://localhost:{port}"), ("organization", "Acme Logistics")];
+    let world = World::sqlite_of_now(&named).await;
     let maria = world.maria().await;
-    let browser = Browser::open(&world.url).await;
+    let browser = Browser::open(&world.app.config.public_url).await;
     browser.give_cookie(&maria.cookie).await;
     let place = set_up(&browser, &issuer).await;
 
@@ -96,11 +97,12 @@ async fn the_life_of_a_provider() {
 
     browser.sign_in("maria@acme.example", PASSWORD).await;
     browser.at("/account/credentials").await;
+    unlink(&world, &browser, &issuer).await;
     browser.go("/providers").await;
     browser.look("providers").await;
     browser.press("Acme ID").await;
     browser.press("Remove provider").await;
-    browser.says("1 user has no other way to sign in").await;
+    browser.says("2 users have no other way to sign in").await;
     browser.look("provider-remove").await;
     browser.press("Remove").await;
     browser.says("The provider is removed.").await;
@@ -111,9 +113,11 @@ async fn the_life_of_a_provider() {
 
 /// Paulo has no account: he gets one, sees what it has not, and is told so as a Super Admin too.
 async fn somebody_new(world: &World, issuer: &str) {
-    let browser = Browser::open(&world.url).await;
+    let browser = Browser::open(&world.app.config.public_url).await;
     browser.go("/sign-in").await;
-    browser.look("sign-in-providers").await;
+    browser.says("Sign in with a passkey").await;
+    browser.says("Forgot your password?").await;
+    browser.look("sign-in-all").await;
     browser.press("Sign in with Acme ID").await;
     agree(&browser, issuer, Some("paulo")).await;
     here(&browser).await;
@@ -129,7 +133,57 @@ async fn somebody_new(world: &World, issuer: &str) {
     browser.says("Security credentials cannot be generated from a federated login.").await;
     assert_eq!(browser.count(".generate").await, 0);
     browser.look("credentials-federated-only").await;
+    forgotten(world, &browser).await;
     browser.close().await;
+}
+
+/// There is no password to replace: the page says what it says to everybody, and the mail where to go.
+async fn forgotten(world: &World, browser: &Browser) {
+    let before = world.subjects_to("paulo@id.example").await.len();
+    browser.click(".avatar").await;
+    browser.press("Sign out").await;
+    browser.says("At Acme ID you are still signed in.").await;
+    browser.go("/sign-in").await;
+    browser.press("Forgot your password?").await;
+    browser.type_in("#email", "paulo@id.example").await;
+    browser.press("Send me a link").await;
+    browser.says("Look into your mailbox.").await;
+    let mail = world.mail_to("paulo@id.example", before + 1).await;
+    assert_eq!(mail.subject, "Your account has no password here");
+    assert!(mail.text.contains("You sign in with Acme ID."), "{}", mail.text);
+    browser.go(&mail.link("/sign-in")).await;
+    browser.press("Sign in with Acme ID").await;
+    here(browser).await;
+    browser.at("/account/credentials").await;
+}
+
+const ASKS_OR_DONE: &str = "return document.body.innerText.includes('The identity is unlinked.')
+    || [...document.querySelectorAll('main button')].some((b) => b.innerText.trim() === 'Unlink')";
+
+/// Maria unlinks her identity, which says nothing of her any more: at the provider she is somebody new.
+async fn unlink(world: &World, browser: &Browser, issuer: &str) {
+    browser.go("/account").await;
+    browser.press("Unlink Acme ID").await;
+    browser.until_js(ASKS_OR_DONE).await;
+    if browser.count("button[name=unlink]").await == 0 && !browser.text().await.contains("The identity is unlinked.") {
+        browser.press("Unlink").await;
+    }
+    browser.says("The identity is unlinked.").await;
+    browser.look("account-unlinked").await;
+    browser.click(".avatar").await;
+    browser.press("Sign out").await;
+    browser.says("You have signed out.").await;
+    browser.press("Sign in with Acme ID").await;
+    agree(browser, issuer, Some("maria.at.id")).await;
+    here(browser).await;
+    browser.says("Welcome, maria.at.id <i>of</i> Acme").await;
+    let new = world.user_of("maria.at.id@id.example").await;
+    assert_eq!(new.standing.role.0, Role::User, "not what Maria is");
+    browser.click(".avatar").await;
+    browser.press("Sign out").await;
+    browser.says("At Acme ID you are still signed in.").await;
+    browser.sign_in("maria@acme.example", PASSWORD).await;
+    browser.at("/account/credentials").await;
 }
 
 /// Maria links her identity, signs in with it, and signs out here and there.

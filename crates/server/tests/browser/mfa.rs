@@ -10,6 +10,8 @@ use crate::{
     tab::Phone,
 };
 
+mod changes;
+
 const MARIA: &str = "maria@acme.example";
 const NAMED: [(&str, &str); 2] = [("public_url", "http://localhost:{port}"), ("organization", "Acme Logistics")];
 

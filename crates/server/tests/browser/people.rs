@@ -14,6 +14,8 @@ use crate::{
     support::{PASSWORD, Person, World},
 };
 
+mod acts;
+
 const ANA: &str = "ana@acme.example";
 
 async fn acme() -> World {
@@ -139,7 +141,6 @@ async fn a_forgotten_password() {
     browser.says("This link was used already").await;
     browser.press("Ask for a new link").await;
     browser.at("/forgot-password").await;
-    world.pass(SignedDuration::from_hours(2));
     browser.go("/activate/not-a-token").await;
     browser.says("This link is not valid").await;
     browser.look("link-unknown").await;
