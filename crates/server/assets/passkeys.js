@@ -63,7 +63,8 @@ function prepare(button, question, work) {
     problem.hidden = false;
   };
   button.hidden = false;
-  button.addEventListener("click", async () => {
+  const run = async () => {
+    if (button.disabled) return;
     problem.hidden = true;
     if (!globalThis.PublicKeyCredential) {
       say("This browser has no passkeys. Use another way.");
@@ -79,6 +80,14 @@ function prepare(button, question, work) {
       button.disabled = false;
       say(words[error.name] ?? "The browser could not do this. Use another way.");
     }
+  };
+  button.addEventListener("click", run);
+  // Enter in the name asks for the passkey too: a form without one is of no use. What asks for a
+  // code as well has a button of its own for that.
+  if (work !== make) return;
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    run();
   });
 }
 

@@ -230,6 +230,7 @@ fn federation_routes() -> Vec<Route> {
         },
         reads(Console, "/sign-in/provider/{provider}/sign-out", Anyone, get(federation::sign_out)),
         reads(Console, "/sign-in/provider/{provider}/signed-out", Anyone, get(federation::signed_out)),
+        reads(Console, "/account/identities", SignedIn, get(identities::page)),
         acts(Console, "/account/identities", SignedIn, &[Event::IdentityLinked], post(identities::change)),
         reads(Console, "/providers", SuperAdmin, get(providers::list)),
         reads(Console, "/providers/new", SuperAdmin, get(providers::new)),

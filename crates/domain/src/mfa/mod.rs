@@ -79,7 +79,8 @@ pub enum MfaRefused {
     NoLocalPassword,
     /// The password was not given lately.
     #[error(
-        "Enter your password to change multi-factor authentication: it was last given more than 5 minutes ago."
+        "Enter your password to change multi-factor authentication. It is asked for unless you gave it in the last \
+         5 minutes."
     )]
     PasswordNeeded,
     /// There is nothing to turn off.

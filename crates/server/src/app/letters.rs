@@ -4,7 +4,7 @@
 use askama::Template;
 use jiff::Timestamp;
 use portcullis_domain::{
-    accounts::{Email, User},
+    accounts::User,
     audit::Origin,
     credentials::{RevocationReason, Suspension},
     mail::{MailKind, Message},
@@ -129,7 +129,9 @@ struct Text<'a> {
 }
 
 const NOT_YOU: &str = "If this was not you, sign in, change your password, and sign out your other sessions under My \
-                       Account Settings. Then tell another Super Admin.";
+                       Account Settings. Then tell a Super Admin.";
+const NOT_YOU_AT_A_PROVIDER: &str = "If this was not you, sign in, and sign out your other sessions under My \
+                                     Account Settings. Then tell a Super Admin.";
 const NOTHING_TO_DO: &str =
     "You are told because the credential is yours. There is nothing to do if you expected it.";
 
@@ -141,7 +143,7 @@ fn from(origin: &Origin) -> String {
 
 impl Letter<'_> {
     #[expect(clippy::too_many_lines, reason = "one arm for each mail: the words stand together")]
-    fn parts(&self, dates: &Dates, public_url: &str, organisation: &str) -> Parts {
+    fn parts(&self, user: &User, dates: &Dates, public_url: &str, organisation: &str) -> Parts {
         let tab = || Some(("Open Credentials", format!("{public_url}/account/credentials")));
         let when = |at: Timestamp| {
             let when = dates.when(at);
@@ -187,7 +189,7 @@ impl Letter<'_> {
                 kind: MailKind::PasswordChanged,
                 subject: "Your password was changed".to_owned(),
                 paragraphs: vec![
-                    format!("Your password was replaced with a link sent to this address, at {}, from {}.", when(*at), from(origin)),
+                    format!("Your password was replaced with a link sent to this address, on {}, from {}.", when(*at), from(origin)),
                     "All your sessions have been signed out.".to_owned(),
                 ],
                 action: Some(("Go to the sign-in", format!("{public_url}/sign-in"))),
@@ -198,7 +200,7 @@ impl Letter<'_> {
                 subject: format!("Credentials generated: {client_id}"),
                 paragraphs: vec![
                     format!("The credential {client_id} was generated for you, from {}.", from(origin)),
-                    format!("It expires at {}. Its Client Secret was shown once and is in no mail.", when(*expires)),
+                    format!("It expires on {}. Its Client Secret was shown once and is in no mail.", when(*expires)),
                 ],
                 action: tab(),
                 footnote: NOT_YOU,
@@ -249,11 +251,11 @@ impl Letter<'_> {
             Self::CredentialExpires { client_id, at, days } => Parts {
                 kind: MailKind::CredentialExpires,
                 subject: match days {
-                    1 => format!("Credentials expire tomorrow: {client_id}"),
+                    1 => format!("Credentials expire within a day: {client_id}"),
                     _ => format!("Credentials expire in {days} days: {client_id}"),
                 },
                 paragraphs: vec![
-                    format!("The credential {client_id} expires at {}. From then on programs that use it get no tokens.", when(*at)),
+                    format!("The credential {client_id} expires on {}. From then on programs that use it get no tokens.", when(*at)),
                     "Plan the change: revoke it, generate another, and give the new Client ID and Client Secret to your programs.".to_owned(),
                 ],
                 action: tab(),
@@ -273,12 +275,12 @@ impl Letter<'_> {
                 kind: MailKind::NewDevice,
                 subject: "New sign-in to your account".to_owned(),
                 paragraphs: vec![format!(
-                    "Somebody signed in to your account at {}, from {}. You had not signed in from that network before, or not lately.",
+                    "Somebody signed in to your account on {}, from {}. You had not signed in from that network before, or not lately.",
                     when(*at),
                     from(origin)
                 )],
                 action: Some(("See your sessions", format!("{public_url}/account"))),
-                footnote: NOT_YOU,
+                footnote: if user.standing.has_password { NOT_YOU } else { NOT_YOU_AT_A_PROVIDER },
             },
         }
     }
@@ -289,18 +291,17 @@ impl Letter<'_> {
     /// When the template fails, which compile-checked templates do not.
     pub fn message(
         &self,
-        to: &Email,
-        name: &str,
+        user: &User,
         dates: &Dates,
         public_url: &str,
         organisation: &str,
     ) -> Result<Message, Failure> {
         let organisation = if organisation.is_empty() { "Portcullis" } else { organisation };
-        let parts = self.parts(dates, public_url, organisation);
+        let (name, parts) = (user.name.as_str(), self.parts(user, dates, public_url, organisation));
         let failed = |e: askama::Error| Failure::Internal(format!("mail template: {e}"));
         let text = Text { organisation, name, parts: &parts }.render().map_err(failed)?;
         let html = Html { organisation, name, parts: &parts }.render().map_err(failed)?;
-        Ok(Message::new(parts.kind, to.clone(), &parts.subject, text, html))
+        Ok(Message::new(parts.kind, user.email.clone(), &parts.subject, text, html))
     }
 }
 
@@ -313,7 +314,7 @@ impl App {
         let now = self.clock.now();
         let dates = Dates::new(now, user.language, &user.time_zone);
         let (url, organisation) = (&self.config.public_url, &self.config.organization);
-        let message = letter.message(&user.email, user.name.as_str(), &dates, url, organisation)?;
+        let message = letter.message(user, &dates, url, organisation)?;
         let id = self.clock.id();
         let plain = serde_json::to_vec(&(&message.subject, &message.text, &message.html))
             .map_err(|e| Failure::Internal(format!("mail: {e}")))?;

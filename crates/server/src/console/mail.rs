@@ -34,8 +34,8 @@ fn row(mail: MailOnRecord, dates: &Dates, in_folder: bool) -> MailRow {
     let (state, at) = match (mail.sent_at, mail.next_try_at) {
         (Some(at), _) if in_folder => (("ok", "In the folder"), Some(at)),
         (Some(at), _) => (("ok", "Sent"), Some(at)),
-        (None, Some(at)) if mail.tries == 0 => (("off", "Waits"), Some(at)),
-        (None, Some(at)) => (("warn", "Next try"), Some(at)),
+        (None, Some(at)) if mail.tries == 0 => (("off", "Waiting"), Some(at)),
+        (None, Some(at)) => (("warn", "Waiting"), Some(at)),
         (None, None) => (("bad", "Given up"), None),
     };
     MailRow {

@@ -24,8 +24,8 @@ pub use credentials::{
     UseRow, suspended_when, suspended_why,
 };
 pub use federation::{
-    ClaimRow, GoingTo, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow, ProviderTest, Providers,
-    SignedOut,
+    ClaimRow, GoingTo, IdentityChange, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow,
+    ProviderTest, Providers, SignedOut,
 };
 pub use mfa::{
     MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, PasskeyRow, PasskeySignIn,

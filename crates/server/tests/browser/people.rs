@@ -4,10 +4,11 @@
 use jiff::{SignedDuration, Timestamp};
 use portcullis::{app::letters::Letter, console::view::Dates};
 use portcullis_domain::{
-    accounts::{Email, Language, Role, Status, TimeZoneName},
+    accounts::{DisplayName, Email, Language, Role, Standing, Status, TimeZoneName, User, UserId},
     audit::Origin,
     credentials::{RevocationReason, Suspension},
 };
+use uuid::Uuid;
 
 use crate::{
     browser::Browser,
@@ -223,19 +224,37 @@ async fn every_mail_can_be_read() {
         Letter::MfaDisabled { by: "Maria Rocha" },
         Letter::NewDevice { origin, at },
     ];
-    let to = Email::parse("joao@acme.example").unwrap();
-    let zone = TimeZoneName::parse("Europe/Lisbon").unwrap();
-    let dates = Dates::new(at, Language::EnglishInternational, &zone);
+    let mut to = User {
+        id: UserId(Uuid::nil()),
+        email: Email::parse("joao@acme.example").unwrap(),
+        name: DisplayName::parse("João Pereira").unwrap(),
+        language: Language::EnglishInternational,
+        time_zone: TimeZoneName::parse("Europe/Lisbon").unwrap(),
+        standing: Standing {
+            role: (Role::User, at),
+            status: (Status::Active, at),
+            mfa_since: None,
+            has_password: true,
+        },
+        created_at: at,
+    };
+    let dates = Dates::new(at, to.language, &to.time_zone);
+    let message = |letter: &Letter<'_>, to: &User| {
+        letter.message(to, &dates, "https://access.acme.example", "Acme Logistics").unwrap()
+    };
     let folder = tempfile::tempdir().unwrap();
     let browser = Browser::open(&format!("file://{}", folder.path().display())).await;
     for (n, letter) in letters.iter().enumerate() {
-        let mail =
-            letter.message(&to, "João Pereira", &dates, "https://access.acme.example", "Acme Logistics").unwrap();
+        let mail = message(letter, &to);
         let name = format!("mail-{n:02}-{}", mail.kind.code());
         std::fs::write(folder.path().join(format!("{name}.html")), &mail.html).unwrap();
         browser.go(&format!("/{name}.html")).await;
         browser.says("João Pereira").await;
         browser.look(&name).await;
     }
+    let new_device = Letter::NewDevice { origin, at };
+    assert!(message(&new_device, &to).text.contains("change your password"));
+    to.standing.has_password = false;
+    assert!(!message(&new_device, &to).text.contains("password"), "there is none to change");
     browser.close().await;
 }

@@ -110,7 +110,7 @@ async fn the_page_shows_the_outbox_without_the_mails_and_tries_again(first: Worl
     assert!(page.contains("Nothing has been sent, and nothing waits."));
     invite(&maria, ANA).await;
     let (_, page) = maria.page("/mail").await;
-    assert!(page.contains(ANA) && page.contains("Invitation") && page.contains("Waits"), "{page}");
+    assert!(page.contains(ANA) && page.contains("Invitation") && page.contains("Waiting"), "{page}");
     server.set(Manner::Refuses);
     world.app.send_due_mails().await.unwrap();
     let (_, page) = maria.page("/mail").await;

@@ -527,5 +527,5 @@ async fn c6_owners_are_reminded_thirty_seven_and_one_days_before(world: World) {
     }
     assert_eq!(told, [0, 1, 1, 2, 2, 3, 3, 3]);
     let subjects = world.subjects_to(MARIA).await;
-    assert!(subjects.last().unwrap().starts_with("Credentials expire tomorrow"), "{subjects:?}");
+    assert!(subjects.last().unwrap().starts_with("Credentials expire within a day"), "{subjects:?}");
 }

@@ -3,7 +3,7 @@
 use askama::Template;
 use portcullis_domain::accounts::Role;
 
-use super::{Field, Frame, Nav, Notice, When};
+use super::{Field, Frame, Nav, Notice, Tab, When};
 
 /// The answer to a form that leads to a provider.
 #[derive(Debug, Clone, Template)]
@@ -159,8 +159,6 @@ pub struct Links {
     pub local: bool,
     /// Whether the password is asked for again.
     pub password_needed: bool,
-    /// What is wrong with the password that was given.
-    pub password_error: Option<String>,
 }
 
 impl Links {
@@ -168,5 +166,35 @@ impl Links {
     #[must_use]
     pub fn is_there(&self) -> bool {
         !self.identities.is_empty() || !self.providers.is_empty()
+    }
+}
+
+/// `GET /account/identities`: what will happen to an identity, and the password where it is needed.
+#[derive(Debug, Clone, Template)]
+#[template(path = "federation/identity.html")]
+pub struct IdentityChange {
+    /// The frame.
+    pub frame: Frame,
+    /// The tab: [`Tab::General`].
+    pub tab: Tab,
+    /// What just happened.
+    pub notice: Option<Notice>,
+    /// Whether an identity is unlinked, not linked.
+    pub unlinks: bool,
+    /// What the form names: the key of the identity, or the id of the provider.
+    pub value: String,
+    /// The provider's name, or the issuer where there is no provider any more.
+    pub provider: String,
+    /// The e-mail of the identity; may be empty.
+    pub email: String,
+    /// Whether the password is asked for again.
+    pub password_needed: bool,
+    /// What is wrong with the password that was given.
+    pub password_error: Option<String>,
+}
+
+impl IdentityChange {
+    fn title(&self) -> String {
+        if self.unlinks { format!("Unlink {}?", self.provider) } else { format!("Link {}", self.provider) }
     }
 }
