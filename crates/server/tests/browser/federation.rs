@@ -1,8 +1,10 @@
 //! Federated logins in a browser, through a provider that this project did not write (`oidc-provider`
 //! of npm, which `dev/test` starts): set up, test, sign in, link, sign out there too, remove.
 
+use jiff::SignedDuration;
 use portcullis_domain::accounts::{Role, Status};
 use serde_json::{Value, json};
+use thirtyfour::Key;
 
 use crate::{
     browser::{Browser, variable},
@@ -183,6 +185,35 @@ async fn unlink(world: &World, browser: &Browser, issuer: &str) {
     browser.says("At Acme ID you are still signed in.").await;
     browser.sign_in("maria@acme.example", PASSWORD).await;
     browser.at("/account/credentials").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_asks_for_the_password_after_five_minutes() {
+    let world = World::sqlite(&[("organization", "Acme Logistics")]).await;
+    let maria = world.maria().await;
+    let browser = Browser::open(&world.url).await;
+    browser.give_cookie(&maria.cookie).await;
+    browser.go("/providers/new").await;
+    browser.type_in("#name", "Acme ID").await;
+    // Nobody listens there; nobody gets that far.
+    browser.type_in("#issuer", "http://127.0.0.1:9").await;
+    browser.type_in("#client_id", "portcullis").await;
+    browser.type_in("#client_secret", "not asked for").await;
+    browser.press("Set up").await;
+    browser.says("Saved, but nobody can sign in through it yet.").await;
+    world.pass(SignedDuration::from_mins(6));
+    browser.go("/account").await;
+    browser.press("Link Acme ID").await;
+    browser.says("Asked unless you gave it in the last 5 minutes.").await;
+    assert_eq!(browser.focused().await, "password");
+    browser.look("identity-link").await;
+    browser.keys("not her password").await;
+    browser.keys(Key::Enter).await;
+    browser.says("This is not your password.").await;
+    browser.look("identity-link-wrong").await;
+    browser.press("Cancel").await;
+    browser.at("/account").await;
+    browser.close().await;
 }
 
 /// Maria links her identity, signs in with it, and signs out here and there.
