@@ -4,6 +4,8 @@
 use jiff::{SignedDuration, Timestamp, tz::TimeZoneDatabase};
 use uuid::Uuid;
 
+pub mod manage;
+
 /// The id of a user: a UUID version 7. It can never equal a Client ID (RFC 9700 §4.15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub Uuid);
@@ -365,7 +367,7 @@ pub fn locked_until(counted: Counted, failures: u32, last: Timestamp, now: Times
 pub const RUN_IS_FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// The longest a sign-in stays locked after the last failure.
-const LONGEST_LOCK: SignedDuration = SignedDuration::from_mins(15);
+pub const LONGEST_LOCK: SignedDuration = SignedDuration::from_mins(15);
 
 #[cfg(test)]
 mod tests {

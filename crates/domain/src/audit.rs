@@ -8,72 +8,70 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::secret::DigestKey;
+use crate::{closed_set::closed_set, secret::DigestKey};
 
-macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident => $code:literal, $label:literal;)*) => {
-        /// Everything that is ever recorded.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Event { $($(#[$doc])* $name),* }
-
-        impl Event {
-            /// All of them, in the order of the filter on the audit page.
-            pub const ALL: &[Self] = &[$(Self::$name),*];
-
-            /// The word in the database and the API.
-            #[must_use]
-            pub fn code(self) -> &'static str {
-                match self { $(Self::$name => $code),* }
-            }
-
-            /// The words on the audit page. They name the act and not its outcome: a refused one
-            /// has them too.
-            #[must_use]
-            pub fn label(self) -> &'static str {
-                match self { $(Self::$name => $label),* }
-            }
-        }
-    };
-}
-
-events! {
-    /// A user signed in, or failed to.
-    SignedIn => "sign_in", "Sign-in";
-    /// A user signed out.
-    SignedOut => "sign_out", "Sign-out";
-    /// A user ended other sessions of theirs.
-    SessionsEnded => "sessions.end", "Sign-out of other sessions";
-    /// A user gave the password again (C-12), or failed to.
-    PasswordConfirmed => "password.confirm", "Password confirmation";
-    /// A user changed the password, or failed to.
-    PasswordChanged => "password.change", "Password change";
-    /// A user changed name, language or time zone.
-    ProfileChanged => "profile.change", "Profile change";
-    /// An account was made.
-    UserCreated => "user.create", "New user";
-    /// A request that needs a right the actor does not have.
-    AccessRefused => "access.refuse", "Access";
-    /// A credential was generated, or refused.
-    CredentialGenerated => "credential.generate", "Generation of credentials";
-    /// A credential was revoked, or refused.
-    CredentialRevoked => "credential.revoke", "Revocation of credentials";
-    /// An expired credential gave its place to a new one (C-6).
-    CredentialRetired => "credential.retire", "Retirement of expired credentials";
-    /// A token request was refused. Issued tokens have a record of their own (L-4).
-    TokenRefused => "token.refuse", "Token request";
-    /// A single token was revoked (RFC 7009), or refused.
-    TokenRevoked => "token.revoke", "Token revocation";
-    /// A signing key was made.
-    KeyCreated => "key.create", "New signing key";
-    /// Records older than the retention were dropped.
-    AuditTrimmed => "audit.trim", "Dropping of old audit records";
-}
-
-impl Event {
-    /// The inverse of [`Event::code`].
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|e| e.code() == code)
+closed_set! {
+    /// Everything that is ever recorded. The label names the act and not its outcome: a refused one has
+    /// it too.
+    Event {
+        /// A user signed in, or failed to.
+        SignedIn => "sign_in", "Sign-in";
+        /// A user signed out.
+        SignedOut => "sign_out", "Sign-out";
+        /// A user ended other sessions of theirs.
+        SessionsEnded => "sessions.end", "Sign-out of other sessions";
+        /// A user gave the password again (C-12), or failed to.
+        PasswordConfirmed => "password.confirm", "Password confirmation";
+        /// A user changed the password, or failed to.
+        PasswordChanged => "password.change", "Password change";
+        /// A user changed name, language or time zone.
+        ProfileChanged => "profile.change", "Profile change";
+        /// A password was changed with a link sent by mail, or such a link was asked for or refused.
+        PasswordReset => "password.reset", "Password reset";
+        /// An account was made.
+        UserCreated => "user.create", "New user";
+        /// A user was invited.
+        UserInvited => "user.invite", "Invitation";
+        /// An invited user set name and password, or an inactive one was made active again.
+        UserActivated => "user.activate", "Activation of a user";
+        /// A user was deactivated.
+        UserDeactivated => "user.deactivate", "Deactivation of a user";
+        /// A user was deleted (C-10).
+        UserDeleted => "user.delete", "Deletion of a user";
+        /// A role was given or taken.
+        RoleChanged => "role.change", "Role change";
+        /// Multi-factor authentication was turned on.
+        MfaEnabled => "mfa.enable", "Turning MFA on";
+        /// It was turned off, by the user or by an administrator, or that was refused.
+        MfaDisabled => "mfa.disable", "Turning MFA off";
+        /// A second factor was added, renamed or removed while MFA stays on, or how passkeys may be used.
+        MfaChanged => "mfa.change", "MFA change";
+        /// Recovery codes were made anew.
+        RecoveryCodesMade => "mfa.recovery_codes", "New recovery codes";
+        /// A sign-in provider was set up, changed or removed.
+        ProviderChanged => "provider.change", "Sign-in provider change";
+        /// An identity at a provider was linked to an account, or unlinked.
+        IdentityLinked => "identity.link", "Identity link";
+        /// A request that needs a right the actor does not have.
+        AccessRefused => "access.refuse", "Access";
+        /// A credential was generated, or refused.
+        CredentialGenerated => "credential.generate", "Generation of credentials";
+        /// A credential was revoked, or refused.
+        CredentialRevoked => "credential.revoke", "Revocation of credentials";
+        /// A credential stopped working for now (C-9, C-10).
+        CredentialSuspended => "credential.suspend", "Suspension of credentials";
+        /// A suspended credential works again (C-9, C-10).
+        CredentialResumed => "credential.resume", "Resumption of credentials";
+        /// An expired credential gave its place to a new one (C-6).
+        CredentialRetired => "credential.retire", "Retirement of expired credentials";
+        /// A token request was refused. Issued tokens have a record of their own (L-4).
+        TokenRefused => "token.refuse", "Token request";
+        /// A single token was revoked (RFC 7009), or refused.
+        TokenRevoked => "token.revoke", "Token revocation";
+        /// A signing key was made.
+        KeyCreated => "key.create", "New signing key";
+        /// Records older than the retention were dropped.
+        AuditTrimmed => "audit.trim", "Dropping of old audit records";
     }
 }
 

@@ -16,7 +16,7 @@ pub const CREDENTIAL_LASTS: SignedDuration = SignedDuration::from_hours(3650 * 2
 /// What every Client ID begins with.
 pub const CLIENT_ID_PREFIX: &str = "pcc_";
 
-const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+pub(crate) const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// A Client ID: `pcc_` and 20 digits of Crockford's base 32 in lower case, 100 random bits.
 /// As a regular expression: `pcc_[0-9a-hjkmnp-tv-z]{20}`. It cannot be chosen (RFC 9700 §4.15).
@@ -197,6 +197,31 @@ impl Credential {
             return Standing::Suspended(Suspension::MfaOn, since); // C-9
         }
         Standing::Active
+    }
+}
+
+/// What a change of its owner's facts does to a credential (C-9, C-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It stops working for now.
+    Suspended(Suspension),
+    /// It works again.
+    Resumed,
+    /// It is revoked, for good.
+    Revoked(RevocationReason),
+}
+
+impl Credential {
+    /// What becomes of this credential when its owner's facts change from `before` to `after`;
+    /// `None` when it stays as it is. Shown before the change is made, and done with it.
+    #[must_use]
+    pub fn effect(&self, before: &OwnerStanding, after: &OwnerStanding, now: Timestamp) -> Option<Effect> {
+        match (self.standing(before, now), self.standing(after, now)) {
+            (Standing::Active, Standing::Suspended(why, _)) => Some(Effect::Suspended(why)),
+            (Standing::Suspended(..), Standing::Active) => Some(Effect::Resumed),
+            (Standing::Active | Standing::Suspended(..), Standing::Revoked(_, why)) => Some(Effect::Revoked(why)),
+            _ => None,
+        }
     }
 }
 

@@ -249,3 +249,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn c9_c10_what_a_change_of_the_owner_does_to_a_credential_is_known_beforehand() {
+    let held = credential(1, user(1), start());
+    let at = start() + DAY;
+    let mfa = OwnerStanding { mfa_since: Some(at), ..super_admin() };
+    let inactive = OwnerStanding { status: (Status::Inactive, at), ..super_admin() };
+    let demoted = OwnerStanding { role: (Role::User, at), ..super_admin() };
+    let deleted = OwnerStanding { status: (Status::Deleted, at), ..super_admin() };
+    let fine = super_admin();
+    for (after, why) in [
+        (&mfa, Suspension::MfaOn),
+        (&inactive, Suspension::OwnerInactive),
+        (&demoted, Suspension::OwnerNotSuperAdmin),
+    ] {
+        assert_eq!(held.effect(&fine, after, at), Some(Effect::Suspended(why)));
+        assert_eq!(held.effect(after, &fine, at), Some(Effect::Resumed));
+        assert_eq!(held.effect(after, &deleted, at), Some(Effect::Revoked(RevocationReason::OwnerDeleted)));
+    }
+    assert_eq!(held.effect(&fine, &fine, at), None);
+    assert_eq!(held.effect(&mfa, &demoted, at), None, "it was suspended and still is");
+    assert_eq!(held.effect(&mfa, &fine, held.expires_at), None, "what has expired does not come back");
+}

@@ -15,20 +15,24 @@
 //! | C-6 3650 days | [`credentials::CREDENTIAL_LASTS`], [`credentials::Credential::standing`] | `c6_*` |
 //! | C-7 revocation is final | [`credentials::revoke`] | `any_life_of_a_credential_keeps_the_rules` |
 //! | C-8 only the owner revokes | [`credentials::revoke`] | `c8_*` |
-//! | C-9 MFA suspends | [`credentials::Credential::standing`] | `c9_*` |
-//! | C-10 owner's status and role suspend | [`credentials::Credential::standing`] | `c10_*` |
+//! | C-9 MFA suspends | [`credentials::Credential::standing`], [`credentials::Credential::effect`] | `c9_*` |
+//! | C-10 owner's status and role suspend | [`credentials::Credential::standing`], [`credentials::Credential::effect`] | `c10_*` |
 //! | C-11 dead tokens everywhere | [`tokens::IssuedToken::is_active`] | `c11_*` |
 //! | C-12 recent password to generate | [`sessions::Actor::password_is_fresh`] | `c12_*` |
 //! | C-13 the tab shows use | [`tokens::IssuedToken`] | `c13_*` in `http/credentials` and `contract/tokens` |
 //! | T-1 lifespan | [`tokens::ends_at`] | `t1_*` |
 //! | T-2 client credentials grant | the token endpoint | `http/token` |
 //! | T-3 RFC 9068 claims | [`tokens::Claims`] | `http/token` |
-//! | T-4 what a token may not | [`credentials::generate`], [`credentials::revoke`] | `t4_*` |
+//! | T-4 what a token may not | [`credentials::generate`], [`credentials::revoke`], [`accounts::manage::manage`], [`mfa::manage`] | `t4_*`, `a3_only_*` |
 //! | A-1 My Account Settings | the console | `a1_*` in `http/console`, `browser/account` |
-//! | A-2 one account for each e-mail | [`accounts::Email`]; index `a2_one_account_per_email` | `a2_*` in `contract/accounts` |
-//! | A-3 the first Super Admin | [`accounts::Role`] | `a3_*` in `http/setup` |
+//! | A-2 invitations, statuses, one account for each e-mail | [`accounts::manage`], [`links::Link::check`], [`accounts::Email`]; index `a2_one_account_per_email` | `a2_*` here, in `http/people`, `contract/accounts` and `contract/links` |
+//! | A-3 Super Admin is a role, and one stays | [`accounts::manage::decide`], [`accounts::Role`] | `a3_*` here, in `http/people`, `http/setup` and `contract/people` |
 //! | A-4 passwords | [`accounts::PasswordPolicy`] | `a4_*` |
+//! | A-5 MFA | [`mfa::manage`], [`mfa::Factors::is_on`]; another's: [`accounts::manage::decide`] | `a5_*` here, in `http/mfa` and `http/people` |
+//! | A-6 federated logins | [`federation::sign_in`], [`federation::may_change_links`] | `a6_*` here, in `http/federation` and `contract/federation` |
+//! | A-7 the last way in | [`federation::unlink`] | `a6_an_identity_*_a7_*`, `a7_*` in `http/people` and `http/federation` |
 //! | A-8 lock-out | [`accounts::locked_until`] | `a8_*` |
+//! | A-9 dormant accounts | [`accounts::manage::dormant`] | `a9_*` here, in `http/people` and `contract/people` |
 //! | L-1 events | [`audit::Event`] | `http/audit` |
 //! | L-2 no secret in sight | [`secret::Secret`] | `neither_debug_*`, `http/canary` |
 //! | L-3 chain | [`audit::Record::link`], [`audit::follow`] | `l3_*` |
@@ -38,8 +42,13 @@
 
 pub mod accounts;
 pub mod audit;
+mod closed_set;
 pub mod credentials;
+pub mod federation;
 pub mod keys;
+pub mod links;
+pub mod mail;
+pub mod mfa;
 pub mod secret;
 pub mod sessions;
 pub mod tokens;

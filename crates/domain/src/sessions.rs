@@ -19,7 +19,10 @@ pub enum Opened {
     Password,
     /// With the local password and a second factor.
     PasswordAndMfa,
-    /// Through an external identity provider: a federated login.
+    /// With a passkey alone, which counts as MFA.
+    Passkey,
+    /// Through an external identity provider: a federated login, with a second factor of
+    /// ours or without.
     Provider,
 }
 
@@ -30,6 +33,7 @@ impl Opened {
         match self {
             Self::Password => "password",
             Self::PasswordAndMfa => "password_and_mfa",
+            Self::Passkey => "passkey",
             Self::Provider => "provider",
         }
     }
@@ -37,7 +41,9 @@ impl Opened {
     /// The inverse of [`Opened::code`].
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
-        [Self::Password, Self::PasswordAndMfa, Self::Provider].into_iter().find(|o| o.code() == code)
+        [Self::Password, Self::PasswordAndMfa, Self::Passkey, Self::Provider]
+            .into_iter()
+            .find(|o| o.code() == code)
     }
 }
 
@@ -59,6 +65,8 @@ pub struct Session {
     pub user: UserId,
     /// How it was opened.
     pub opened: Opened,
+    /// Through which provider, for a federated login.
+    pub provider: Option<Uuid>,
     /// When it was opened (UTC).
     pub opened_at: Timestamp,
     /// When it was last used (UTC, to the minute).
@@ -140,6 +148,7 @@ mod tests {
             handle: Uuid::nil(),
             user: UserId(Uuid::nil()),
             opened: Opened::Password,
+            provider: None,
             opened_at,
             seen_at: opened_at,
             password_at: Some(opened_at),

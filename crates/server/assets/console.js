@@ -33,21 +33,33 @@ async function copy(button) {
   }
 }
 
+function hand(name, content) {
+  const url = URL.createObjectURL(new Blob([content], { type: "text/plain" }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+  announce(`Downloaded as ${name}`);
+}
+
 function download(button) {
   const lines = [
     `PORTCULLIS_CLIENT_ID=${text("client-id")}`,
     `PORTCULLIS_CLIENT_SECRET=${text("client-secret")}`,
     `PORTCULLIS_TOKEN_URL=${button.dataset.tokenUrl}`,
   ];
-  const url = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/plain" }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = "portcullis.env";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-  announce("Downloaded as portcullis.env");
+  hand("portcullis.env", lines.join("\n") + "\n");
 }
 
+function save(button) {
+  hand(button.dataset.as, text(button.dataset.save) + "\n");
+}
+
+for (const button of document.querySelectorAll("[data-save]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => save(button));
+}
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.hidden = false;
   button.addEventListener("click", () => copy(button));

@@ -27,6 +27,10 @@ use crate::{
 /// The session cookie. `__Host-` binds it to this host, to `/` and to secure transport.
 pub const SESSION_COOKIE: &str = "__Host-portcullis";
 
+/// The cookie of what is under way in a browser: a sign-in between its factors, a visit to a
+/// provider. It opens nothing by itself.
+pub const CEREMONY_COOKIE: &str = "__Host-portcullis-step";
+
 /// Who may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -95,11 +99,21 @@ pub async fn note_arrival(State(app): State<Arc<App>>, mut request: Request, nex
 /// The value of the session cookie, if exactly one was sent.
 #[must_use]
 pub fn session_cookie(headers: &HeaderMap) -> Option<String> {
+    the_cookie(headers, SESSION_COOKIE)
+}
+
+/// The value of the cookie of what is under way, if exactly one was sent.
+#[must_use]
+pub fn ceremony_cookie(headers: &HeaderMap) -> Option<String> {
+    the_cookie(headers, CEREMONY_COOKIE)
+}
+
+fn the_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
     let mut found = lines
         .flat_map(Cookie::split_parse)
         .filter_map(Result::ok)
-        .filter(|c| c.name() == SESSION_COOKIE)
+        .filter(|c| c.name() == name)
         .map(|c| c.value().to_owned());
     let first = found.next()?;
     found.next().is_none().then_some(first)

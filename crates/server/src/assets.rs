@@ -17,6 +17,7 @@ pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let (content_type, body): (_, &[u8]) = match name.as_str() {
         "console.css" => ("text/css; charset=utf-8", include_bytes!("../assets/console.css")),
         "console.js" => ("text/javascript; charset=utf-8", include_bytes!("../assets/console.js")),
+        "passkeys.js" => ("text/javascript; charset=utf-8", include_bytes!("../assets/passkeys.js")),
         "favicon.svg" => ("image/svg+xml", include_bytes!("../assets/favicon.svg")),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };

@@ -143,6 +143,15 @@ async fn run(command: Command) -> Result<ExitCode, String> {
 
 /// The password, from the first line of standard input or asked for at the terminal.
 fn password(from_stdin: bool) -> Result<SecretText, String> {
+    secret(from_stdin, "Password: ", "the password", "--password-stdin")
+}
+
+/// The code of a second factor, from the next line of standard input or asked for at the terminal.
+fn code(from_stdin: bool) -> Result<SecretText, String> {
+    secret(from_stdin, "Code of your authenticator app, or a recovery code: ", "the code", "--code-stdin")
+}
+
+fn secret(from_stdin: bool, prompt: &str, what: &str, flag: &str) -> Result<SecretText, String> {
     if from_stdin {
         let mut line = String::new();
         std::io::stdin().lock().read_line(&mut line).map_err(|e| format!("standard input: {e}"))?;
@@ -151,9 +160,9 @@ fn password(from_stdin: bool) -> Result<SecretText, String> {
         return Ok(line.into());
     }
     if !std::io::stdin().is_terminal() {
-        return Err("there is no terminal to ask for the password at; give it with --password-stdin".to_owned());
+        return Err(format!("there is no terminal to ask for {what} at; give it with {flag}"));
     }
-    prompt("Password: ")
+    self::prompt(prompt)
 }
 
 fn prompt(words: &str) -> Result<SecretText, String> {

@@ -1,6 +1,8 @@
 //! Configuration: one table of settings, read from a TOML file, the environment and flags, in
 //! that rising order. The same table makes the flags, the `config print` output and the errors.
 
+mod mail;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -12,6 +14,8 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use portcullis_domain::{accounts::PasswordPolicy, sessions::SessionLimits};
 use portcullis_store::Database;
+
+pub use mail::{Mail, MailWay};
 
 /// One setting, as people write it.
 pub struct Setting {
@@ -54,6 +58,22 @@ pub const SETTINGS: &[Setting] = &[
     setting("session_absolute_hours", "12", "A console session ends after so long in any case (1 to 168)"),
     setting("audit_retention_days", "365", "Audit records older than this are dropped (1 to 36500)"),
     setting("token_record_days", "30", "Records of ended tokens are kept so long (0 to 3650)"),
+    setting(
+        "smtp_url",
+        "",
+        "smtp://user:password@host:587 (STARTTLS) or smtps://user:password@host to send mails. Default: they are put into mail_folder",
+    ),
+    setting(
+        "mail_from",
+        "",
+        "Who mails are from, like Portcullis <portcullis@acme.example>; needed with smtp_url",
+    ),
+    setting("mail_folder", "", "Folder for mails while smtp_url is not set. Default: <data_dir>/mail"),
+    setting(
+        "deactivate_after_days",
+        "0",
+        "Deactivates accounts that have not signed in for so long (0: never; 1 to 3650)",
+    ),
     setting("max_connections", "10000", "Connections served at the same time (1 to 1000000)"),
     setting("header_timeout_seconds", "10", "Time for a client to send the head of a request (1 to 600)"),
     setting("request_timeout_seconds", "30", "Time for a whole request, body included (1 to 3600)"),
@@ -245,9 +265,9 @@ fn place(text: &str, error: &toml::de::Error) -> String {
     format!("line {line} is not TOML as it should be: one `key = \"value\"` a line")
 }
 
-/// A database URL without its password.
+/// A URL that may hold a password, without it.
 fn mask(key: &str, value: &str) -> String {
-    if key != "database_url" || value.is_empty() {
+    if !["database_url", "smtp_url"].contains(&key) || value.is_empty() {
         return value.to_owned();
     }
     let Some((scheme, rest)) = value.split_once("://") else { return "***".to_owned() };
@@ -306,6 +326,10 @@ pub struct Config {
     pub audit_retention: SignedDuration,
     /// How long records of ended tokens are kept.
     pub token_records: SignedDuration,
+    /// How mails leave, and from whom they are.
+    pub mail: Mail,
+    /// accounts that have not signed in for so long are deactivated; `None` when never.
+    pub deactivate_after: Option<SignedDuration>,
     /// Limits on connections and requests.
     pub limits: Limits,
     /// `text` or `json`.
@@ -342,6 +366,7 @@ impl Config {
         }
         let data_dir = settings.path("data_dir").ok_or_else(|| settings.wrong("data_dir", "give a folder"))?;
         let tls = tls(settings)?;
+        let mail_folder = settings.path("mail_folder").unwrap_or_else(|| data_dir.join("mail"));
         let config = Self {
             listen,
             public_url: public_url(settings, listen, tls.is_some())?,
@@ -363,6 +388,8 @@ impl Config {
             },
             audit_retention: settings.days("audit_retention_days", 1, 36500)?,
             token_records: settings.days("token_record_days", 0, 3650)?,
+            mail: Mail::check(settings, &mail_folder)?,
+            deactivate_after: Some(settings.days("deactivate_after_days", 0, 3650)?).filter(|d| !d.is_zero()),
             limits: Limits {
                 connections: settings.number("max_connections", 1, 1_000_000)?,
                 header: settings.seconds("header_timeout_seconds", 1, 600)?,
@@ -466,118 +493,4 @@ fn public_url(settings: &Settings, listen: SocketAddr, tls: bool) -> Result<Stri
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let flags = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Config::check(&Settings::gather(None, std::iter::empty(), &flags)?)
-    }
-
-    #[test]
-    fn the_defaults_are_good_and_loopback() {
-        use portcullis_domain::tokens::TOKEN_LASTS_SECONDS;
-        let config = config(&[]).unwrap();
-        assert_eq!(config.public_url, "http://127.0.0.1:8080");
-        assert_eq!(config.token_lifespan_seconds, TOKEN_LASTS_SECONDS);
-    }
-
-    #[test]
-    fn a_flag_beats_the_environment_which_beats_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("p.toml");
-        std::fs::write(&file, "listen = \"127.0.0.1:1\"\norganization = \"file\"\nlog = \"warn\"\n").unwrap();
-        let environment = || {
-            [("PORTCULLIS_LISTEN", "127.0.0.1:2"), ("PORTCULLIS_ORGANIZATION", "env"), ("HOME", "/x")]
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .into_iter()
-        };
-        let flags = BTreeMap::from([("listen".to_owned(), "127.0.0.1:3".to_owned())]);
-        let config = Config::check(&Settings::gather(Some(&file), environment(), &flags).unwrap()).unwrap();
-        assert_eq!((config.listen.port(), config.organization.as_str(), config.log.as_str()), (3, "env", "warn"));
-    }
-
-    #[test]
-    fn an_unknown_name_is_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("p.toml");
-        std::fs::write(&file, "lisen = \"127.0.0.1:1\"\n").unwrap();
-        let error = Settings::gather(Some(&file), std::iter::empty(), &BTreeMap::new()).err().unwrap().to_string();
-        assert!(error.contains("lisen") && error.contains("file"), "{error}");
-        let environment = [("PORTCULLIS_TOKEN_LIFESPAN".to_owned(), "1".to_owned())].into_iter();
-        let error = Settings::gather(None, environment, &BTreeMap::new()).err().unwrap().to_string();
-        assert!(error.contains("did you mean token_lifespan_seconds?"), "{error}");
-        let known = ["PORTCULLIS_CLIENT_SECRET", "PORTCULLIS_MASTER_KEY"].map(|n| (n.to_owned(), "x".to_owned()));
-        assert!(Settings::gather(None, known.into_iter(), &BTreeMap::new()).is_ok());
-    }
-
-    #[test]
-    fn a_value_that_does_not_fit_is_refused_with_what_to_do() {
-        for (key, value) in [
-            ("listen", "8080"),
-            ("database_url", "mysql://x"),
-            ("token_lifespan_seconds", "0"),
-            ("token_lifespan_seconds", "a day"),
-            ("password_min_chars", "4"),
-            ("public_url", "http://127.0.0.1:8080/"),
-            ("public_url", "ftp://x"),
-            ("public_url", "https://ACME.example"),
-            ("public_url", "https://acme.example:443"),
-            ("public_url", "https://acme.example:"),
-            ("public_url", "https://a..b"),
-            ("public_url", "https://a;b"),
-            ("listen", "127.0.0.1:0"),
-            ("database_url", "postgres:/u:hunter2@h/db"),
-            ("trusted_proxies", "proxy.example"),
-            ("cors_origins", "*"),
-            ("log_format", "xml"),
-        ] {
-            let error = config(&[(key, value)]).unwrap_err().to_string();
-            assert!(error.contains(key) && error.contains("give"), "{key}={value}: {error}");
-        }
-    }
-
-    #[test]
-    fn anything_but_loopback_wants_tls_and_says_so() {
-        for bad in [
-            &[("listen", "0.0.0.0:8080")][..],
-            &[("public_url", "http://access.acme.example")],
-            &[("public_url", "https://access.acme.example")],
-            &[("tls_certificate", "c.pem")],
-            &[("tls_certificate", "c.pem"), ("tls_key", "k.pem")],
-        ] {
-            assert!(matches!(config(bad), Err(ConfigError::Together(_))), "{bad:?}");
-        }
-        for good in [
-            &[("listen", "[::1]:8080")][..],
-            &[("public_url", "http://localhost:8080")],
-            &[
-                ("public_url", "https://access.acme.example"),
-                ("trusted_proxies", "10.0.0.0/8"),
-                ("listen", "0.0.0.0:80"),
-            ],
-            &[
-                ("public_url", "https://a.example"),
-                ("tls_certificate", "c"),
-                ("tls_key", "k"),
-                ("listen", "0.0.0.0:443"),
-            ],
-        ] {
-            assert!(config(good).is_ok(), "{good:?}: {:?}", config(good).err());
-        }
-    }
-
-    #[test]
-    fn l2_printing_masks_the_password_of_the_database() {
-        for url in [
-            "postgres://u:hunter2@h/db",
-            "postgres://u@h/db?password=hunter2",
-            "postgres://u:hun@hunter2@h/d",
-            "postgres://u:5432/d?password=x@hunter2",
-        ] {
-            let flags = BTreeMap::from([("database_url".to_owned(), url.to_owned())]);
-            let printed = Settings::gather(None, std::iter::empty(), &flags).unwrap().print();
-            assert!(!printed.contains("hunter2") && printed.contains("postgres://u"), "{printed}");
-        }
-    }
-}
+mod tests;

@@ -5,8 +5,11 @@
 
 use axum::http::StatusCode;
 use portcullis_domain::{
-    accounts::Invalid,
+    accounts::{Invalid, manage::ManageRefused},
     credentials::{GenerateRefused, RevokeRefused},
+    federation::FederationRefused,
+    links::LinkRefused,
+    mfa::MfaRefused,
 };
 use portcullis_store::{MasterKeyError, StoreError};
 
@@ -22,6 +25,21 @@ pub enum Failure {
     /// E-mail and password do not belong together. One answer for every reason (protocol 37).
     #[error("The e-mail address or the password is not right.")]
     WrongPassword,
+    /// The first factor is right, and a second one is needed.
+    #[error("Enter a code of your authenticator app, or one of your recovery codes.")]
+    SecondFactorNeeded,
+    /// The second factor is not right: one answer for every kind and reason.
+    #[error("This is not right, or it was used already. Wait for the next code of your app, or use another way.")]
+    WrongCode,
+    /// The passkey does not sign in: unknown, not allowed alone, or not proven.
+    #[error("This passkey does not sign you in. Sign in with your e-mail address and password.")]
+    WrongPasskey,
+    /// What was begun in this browser is over.
+    #[error("This took too long, was done already, or was begun in another browser. Begin again.")]
+    StepOver,
+    /// Second factors were not changed.
+    #[error(transparent)]
+    Mfa(#[from] MfaRefused),
     /// The password is right, but the account is not active.
     #[error("This account is not active. Ask a Super Admin to activate it.")]
     NotActive,
@@ -52,6 +70,15 @@ pub enum Failure {
     /// Revoking was refused.
     #[error(transparent)]
     Revoke(#[from] RevokeRefused),
+    /// Managing a user was refused.
+    #[error(transparent)]
+    Manage(#[from] ManageRefused),
+    /// A link sent by mail opens nothing.
+    #[error(transparent)]
+    Link(#[from] LinkRefused),
+    /// A federated login, or a link, was refused.
+    #[error(transparent)]
+    Federation(#[from] FederationRefused),
     /// Set-up has been done, or the link is not right.
     #[error("This set-up link is not valid. The first Super Admin may have been made already: sign in.")]
     SetUpOver,
@@ -93,16 +120,36 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotSignedIn | Self::InvalidToken | Self::WrongPassword => StatusCode::UNAUTHORIZED,
-            Self::NotActive | Self::NotSuperAdmin | Self::NotOwner | Self::InsufficientScope(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::NotSignedIn
+            | Self::InvalidToken
+            | Self::WrongPassword
+            | Self::WrongCode
+            | Self::WrongPasskey
+            | Self::StepOver => StatusCode::UNAUTHORIZED,
+            Self::Mfa(MfaRefused::NotOn | MfaRefused::AppAlready | MfaRefused::Gone)
+            | Self::Mfa(MfaRefused::TooManyPasskeys | MfaRefused::SuspendsCredential) => StatusCode::CONFLICT,
+            Self::SecondFactorNeeded
+            | Self::NotActive
+            | Self::NotSuperAdmin
+            | Self::NotOwner
+            | Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
             Self::Locked(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotFound | Self::NoCredential | Self::SetUpOver => StatusCode::NOT_FOUND,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Generate(GenerateRefused::AlreadyActive) | Self::Conflict => StatusCode::CONFLICT,
             Self::Revoke(RevokeRefused::NothingToRevoke) => StatusCode::NOT_FOUND,
-            Self::Generate(_) | Self::Revoke(_) => StatusCode::FORBIDDEN,
+            Self::Manage(why) if !why.is_about_the_actor() => StatusCode::CONFLICT,
+            Self::Federation(FederationRefused::LinkedElsewhere | FederationRefused::LinkedAlready) => {
+                StatusCode::CONFLICT
+            }
+            Self::Federation(FederationRefused::Busy | FederationRefused::Unreachable) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Generate(_) | Self::Revoke(_) | Self::Manage(_) | Self::Mfa(_) | Self::Federation(_) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
+            Self::Link(_) => StatusCode::GONE,
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -115,6 +162,11 @@ impl Failure {
             Self::NotSignedIn => "not_signed_in",
             Self::InvalidToken => "invalid_token",
             Self::WrongPassword => "wrong_password",
+            Self::SecondFactorNeeded => "second_factor_needed",
+            Self::WrongCode => "wrong_code",
+            Self::WrongPasskey => "wrong_passkey",
+            Self::StepOver => "step_over",
+            Self::Mfa(why) => why.code(),
             Self::NotActive => "not_active",
             Self::Locked(_) => "locked",
             Self::NotSuperAdmin => "not_super_admin",
@@ -125,6 +177,9 @@ impl Failure {
             Self::Invalid(_) => "invalid",
             Self::Generate(why) => why.code(),
             Self::Revoke(why) => why.code(),
+            Self::Manage(why) => why.code(),
+            Self::Link(why) => why.code(),
+            Self::Federation(why) => why.code(),
             Self::SetUpOver => "set_up_over",
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",

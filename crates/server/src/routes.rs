@@ -5,21 +5,23 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
-    extract::Request,
+    Extension, Router,
+    extract::{Path, Request, State},
     http::{Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
-use portcullis_domain::audit::Event;
+use portcullis_domain::{accounts::manage::Act, audit::Event};
 use tower_http::csrf::CsrfLayer;
 
 use crate::{
     access::{self, Access},
     api,
-    app::App,
-    assets, console, oauth,
+    app::{App, Caller},
+    assets,
+    console::{self, Nothing, Typed},
+    oauth,
 };
 
 /// The door a route belongs to: how its errors look.
@@ -67,7 +69,10 @@ fn acts(
 /// All routes.
 #[must_use]
 pub fn all() -> Vec<Route> {
-    [console_routes(), api_routes(), oauth_routes()].into_iter().flatten().collect()
+    [console_routes(), people_routes(), mfa_routes(), federation_routes(), api_routes(), oauth_routes()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn console_routes() -> Vec<Route> {
@@ -112,6 +117,135 @@ fn console_routes() -> Vec<Route> {
         ),
         reads(Console, "/audit", SuperAdmin, get(audit::page)),
         reads(Console, "/assets/{name}", Anyone, get(assets::get)),
+    ]
+}
+
+/// What a Super Admin does to a user: the act, its page, and what it leaves in the audit log.
+const MANAGING: [(Act, &str, &[Event]); 7] = [
+    (Act::InviteAgain, "/users/{user}/invite-again", &[Event::UserInvited]),
+    (Act::Activate, "/users/{user}/activate", &[Event::UserActivated]),
+    (Act::Deactivate, "/users/{user}/deactivate", &[Event::UserDeactivated]),
+    (Act::Delete, "/users/{user}/delete", &[Event::UserDeleted]),
+    (Act::GiveSuperAdmin, "/users/{user}/give-super-admin", &[Event::RoleChanged]),
+    (Act::TakeSuperAdmin, "/users/{user}/take-super-admin", &[Event::RoleChanged]),
+    (Act::TurnMfaOff, "/users/{user}/turn-mfa-off", &[Event::MfaDisabled]),
+];
+
+/// Users, invitations, forgotten passwords, the outbox. A refusal of an act is the use-case's, which
+/// records it as an attempt at the act.
+fn people_routes() -> Vec<Route> {
+    use Access::{Anyone, SignedIn, SuperAdmin};
+    use Door::Console;
+    use console::{activate, forgot_password, mail, reset_password, users};
+    let mut routes = vec![
+        reads(Console, "/users", SuperAdmin, get(users::list)),
+        reads(Console, "/users/invite", SuperAdmin, get(users::invite_form)),
+        acts(Console, "/users/invite", SignedIn, &[Event::UserInvited], post(users::invite)),
+        reads(Console, "/users/{user}", SuperAdmin, get(users::person)),
+        reads(Console, "/mail", SuperAdmin, get(mail::page)),
+        acts(Console, "/mail/{mail}/try-again", SuperAdmin, &[], post(mail::try_again)),
+        reads(Console, "/activate/{token}", Anyone, get(activate::page)),
+        acts(Console, "/activate/{token}", Anyone, &[Event::UserActivated], post(activate::activate)),
+        reads(Console, "/forgot-password", Anyone, get(forgot_password::page)),
+        acts(Console, "/forgot-password", Anyone, &[Event::PasswordReset], post(forgot_password::ask)),
+        reads(Console, "/reset-password/{token}", Anyone, get(reset_password::page)),
+        acts(Console, "/reset-password/{token}", Anyone, &[Event::PasswordReset], post(reset_password::change)),
+    ];
+    for (act, path, events) in MANAGING {
+        let page = move |State(app): State<Arc<App>>,
+                         Extension(caller): Extension<Caller>,
+                         Path(user): Path<String>| { users::confirm(act, app, caller, user) };
+        let doing =
+            move |State(app): State<Arc<App>>,
+                  Extension(caller): Extension<Caller>,
+                  Path(user): Path<String>,
+                  Typed(Nothing {}): Typed<Nothing>| users::act(act, app, caller, user);
+        routes.push(reads(Console, path, SuperAdmin, get(page)));
+        routes.push(acts(Console, path, SignedIn, events, post(doing)));
+    }
+    routes.extend(people_api_routes());
+    routes
+}
+
+fn people_api_routes() -> Vec<Route> {
+    use Access::Api;
+    use Door::Api as ApiDoor;
+    use api::people;
+    let on = |path, events, handler| acts(ApiDoor, path, Api(None), events, handler);
+    vec![
+        on("/api/v1/users", &[Event::UserInvited], post(people::invite)),
+        on("/api/v1/users/{user}/invite-again", &[Event::UserInvited], post(people::invite_again)),
+        on("/api/v1/users/{user}/activate", &[Event::UserActivated], post(people::activate)),
+        on("/api/v1/users/{user}/deactivate", &[Event::UserDeactivated], post(people::deactivate)),
+        on("/api/v1/users/{user}/delete", &[Event::UserDeleted], post(people::delete)),
+        on("/api/v1/users/{user}/give-super-admin", &[Event::RoleChanged], post(people::give_super_admin)),
+        on("/api/v1/users/{user}/take-super-admin", &[Event::RoleChanged], post(people::take_super_admin)),
+        on("/api/v1/users/{user}/turn-mfa-off", &[Event::MfaDisabled], post(people::turn_mfa_off)),
+    ]
+}
+
+/// Second factors: at sign-in and under My Account Settings.
+fn mfa_routes() -> Vec<Route> {
+    use Access::{Anyone, SignedIn};
+    use Door::Console;
+    use console::{mfa, second_factor};
+    const ON: &[Event] = &[Event::MfaEnabled, Event::MfaChanged];
+    const OFF: &[Event] = &[Event::MfaDisabled, Event::MfaChanged];
+    vec![
+        reads(Console, "/sign-in/second-factor", Anyone, get(second_factor::page)),
+        acts(Console, "/sign-in/second-factor", Anyone, &[Event::SignedIn], post(second_factor::sign_in)),
+        reads(Console, "/sign-in/passkey", Anyone, get(second_factor::passkey_page)),
+        acts(Console, "/sign-in/passkey", Anyone, &[Event::SignedIn], post(second_factor::passkey_sign_in)),
+        acts(Console, "/account/mfa/password", SignedIn, &[Event::PasswordConfirmed], post(mfa::confirm_password)),
+        reads(Console, "/account/mfa/app", SignedIn, get(mfa::app_page)),
+        acts(Console, "/account/mfa/app", SignedIn, ON, post(mfa::confirm_app)),
+        reads(Console, "/account/mfa/app/remove", SignedIn, get(mfa::remove_app_page)),
+        acts(Console, "/account/mfa/app/remove", SignedIn, OFF, post(mfa::remove_app)),
+        reads(Console, "/account/mfa/passkey", SignedIn, get(mfa::passkey_page)),
+        acts(Console, "/account/mfa/passkey", SignedIn, ON, post(mfa::add_passkey)),
+        reads(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, get(mfa::remove_passkey_page)),
+        acts(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, OFF, post(mfa::remove_passkey)),
+        reads(Console, "/account/mfa/passkey-alone", SignedIn, get(mfa::passkey_alone_page)),
+        acts(Console, "/account/mfa/passkey-alone", SignedIn, &[Event::MfaChanged], post(mfa::passkey_alone)),
+        reads(Console, "/account/mfa/recovery-codes", SignedIn, get(mfa::new_codes_page)),
+        acts(Console, "/account/mfa/recovery-codes", SignedIn, &[Event::RecoveryCodesMade], post(mfa::new_codes)),
+        reads(Console, "/account/mfa/off", SignedIn, get(mfa::turn_off_page)),
+        acts(Console, "/account/mfa/off", SignedIn, &[Event::MfaDisabled], post(mfa::turn_off)),
+    ]
+}
+
+/// Sign-in providers: setting them up, signing in through them, linking.
+fn federation_routes() -> Vec<Route> {
+    use Access::{Anyone, SignedIn, SuperAdmin};
+    use Door::Console;
+    use console::{federation, identities, providers};
+    let came_back = get(federation::callback);
+    vec![
+        // Beginning a visit leaves no record: nobody did anything yet.
+        acts(Console, "/sign-in/provider/{provider}", Anyone, &[], post(federation::start)),
+        // The one GET that acts: it is the provider that sends the browser, with what it may use once.
+        Route {
+            events: &[Event::SignedIn],
+            ..reads(Console, "/sign-in/provider/{provider}/callback", Anyone, came_back)
+        },
+        reads(Console, "/sign-in/provider/{provider}/sign-out", Anyone, get(federation::sign_out)),
+        reads(Console, "/sign-in/provider/{provider}/signed-out", Anyone, get(federation::signed_out)),
+        reads(Console, "/account/identities", SignedIn, get(identities::page)),
+        acts(Console, "/account/identities", SignedIn, &[Event::IdentityLinked], post(identities::change)),
+        reads(Console, "/providers", SuperAdmin, get(providers::list)),
+        reads(Console, "/providers/new", SuperAdmin, get(providers::new)),
+        acts(Console, "/providers/new", SuperAdmin, &[Event::ProviderChanged], post(providers::add)),
+        reads(Console, "/providers/{provider}", SuperAdmin, get(providers::show)),
+        acts(Console, "/providers/{provider}", SuperAdmin, &[Event::ProviderChanged], post(providers::change)),
+        acts(Console, "/providers/{provider}/test", SuperAdmin, &[], post(providers::test)),
+        reads(Console, "/providers/{provider}/remove", SuperAdmin, get(providers::confirm_remove)),
+        acts(
+            Console,
+            "/providers/{provider}/remove",
+            SuperAdmin,
+            &[Event::ProviderChanged],
+            post(providers::remove),
+        ),
     ]
 }
 
@@ -223,6 +357,10 @@ fn parent(path: &str) -> &'static str {
         "/account/credentials"
     } else if path.starts_with("/account") {
         "/account"
+    } else if path.starts_with("/mail") {
+        "/mail"
+    } else if path.starts_with("/providers") {
+        "/providers"
     } else {
         "/"
     }

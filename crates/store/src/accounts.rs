@@ -36,6 +36,17 @@ pub(crate) struct StandingRow {
     has_password: bool,
 }
 
+/// An identity at a provider, as pages and mails show it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct IdentityShown {
+    /// The issuer.
+    pub issuer: String,
+    /// The e-mail as the provider last told it.
+    pub email: String,
+    /// The name of the provider; absent when it is not set up any more.
+    pub provider: Option<String>,
+}
+
 impl TryFrom<StandingRow> for Standing {
     type Error = StoreError;
     fn try_from(r: StandingRow) -> Result<Self, StoreError> {
@@ -154,6 +165,17 @@ impl Tx {
         .map(drop)
     }
 
+    /// Notes that a user signed in (A-9), and tells when that was the last time before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn note_sign_in(&mut self, id: UserId, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT signed_in_at FROM users WHERE id = $1";
+        let before = query!(self, fetch_optional as (Option<i64>,), sql, id.0)?.and_then(|(at,)| at);
+        query!(self, execute, "UPDATE users SET signed_in_at = $1 WHERE id = $2", now.as_microsecond(), id.0)?;
+        before.map(instant).transpose()
+    }
+
     /// Writes the profile of a user.
     ///
     /// # Errors
@@ -203,5 +225,75 @@ impl Tx {
             .into_iter()
             .map(User::try_from)
             .collect()
+    }
+
+    /// How many active Super Admins there are (A-3).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn active_super_admins(&mut self) -> Result<u64, StoreError> {
+        let sql = "SELECT COUNT(*) FROM users WHERE role = $1 AND status = $2";
+        let row = query!(self, fetch_optional as (i64,), sql, Role::SuperAdmin.code(), Status::Active.code())?;
+        Ok(row.map_or(0, |(n,)| u64::try_from(n).unwrap_or(0)))
+    }
+
+    /// When a user last signed in (UTC); absent when never.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn signed_in_at(&mut self, id: UserId) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT signed_in_at FROM users WHERE id = $1";
+        let row = query!(self, fetch_optional as (Option<i64>,), sql, id.0)?;
+        row.and_then(|(at,)| at).map(instant).transpose()
+    }
+
+    /// Active users who neither signed in nor became active since an instant (A-9).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn dormant_users(&mut self, since: Timestamp, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        let sql = "SELECT id FROM users WHERE status = $1 AND status_since <= $2 \
+                   AND (signed_in_at IS NULL OR signed_in_at <= $2) ORDER BY status_since, id LIMIT $3";
+        let rows = query!(
+            self,
+            fetch_all as (Uuid,),
+            sql,
+            Status::Active.code(),
+            since.as_microsecond(),
+            i64::from(limit)
+        )?;
+        Ok(rows.into_iter().map(|(id,)| UserId(id)).collect())
+    }
+
+    /// Gives an invited user the first password. `false` when the user is not pending or has one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_first_password(&mut self, id: UserId, hash: &str) -> Result<bool, StoreError> {
+        let sql = "UPDATE users SET password_hash = $1 WHERE id = $2 AND status = $3 AND password_hash IS NULL";
+        Ok(query!(self, execute, sql, hash, id.0, Status::Pending.code())? == 1)
+    }
+
+    /// Takes from a deleted user all that could open the account: password, second factors,
+    /// identities at providers, links.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn drop_ways_in(&mut self, id: UserId) -> Result<(), StoreError> {
+        self.remove_factors(id).await?;
+        self.drop_links_of(id).await?;
+        self.unlink_all_of(id).await?;
+        query!(self, execute, "UPDATE users SET password_hash = NULL WHERE id = $1", id.0).map(drop)
+    }
+
+    /// The identities of a user (A-6), each with the name of its provider while that is set up.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn identities_shown(&mut self, id: UserId) -> Result<Vec<IdentityShown>, StoreError> {
+        let sql = "SELECT i.issuer, i.email, p.name AS provider FROM identities i \
+                   LEFT JOIN providers p ON p.issuer = i.issuer WHERE i.user_id = $1 \
+                   ORDER BY i.issuer, i.subject LIMIT 50";
+        query!(self, fetch_all as IdentityShown, sql, id.0)
     }
 }

@@ -191,4 +191,31 @@ impl Tx {
             "UPDATE credentials SET revoked_at = $1, revoked_reason = $2 WHERE id = $3 AND revoked_at IS NULL";
         Ok(query!(self, execute, sql, now.as_microsecond(), reason.code(), id)? == 1)
     }
+
+    /// Notes on credentials that expire by an instant, and were not reminded of with as few days,
+    /// that their owners are told now, and gives those. Of many at once each is given to one. Only
+    /// what has not expired and was not revoked, of owners who are not deleted; at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_expiring(
+        &mut self,
+        days: i64,
+        now: Timestamp,
+        until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Credential>, StoreError> {
+        let sql = "UPDATE credentials SET notified_days = $1 WHERE id IN (SELECT k.id FROM credentials k \
+                   JOIN users u ON u.id = k.owner_id WHERE k.revoked_at IS NULL AND k.retired_at IS NULL \
+                   AND k.expires_at > $2 AND k.expires_at <= $3 AND u.status <> 'deleted' \
+                   AND (k.notified_days IS NULL OR k.notified_days > $1) ORDER BY k.expires_at, k.id LIMIT $4) \
+                   AND (notified_days IS NULL OR notified_days > $1) \
+                   RETURNING id AS credential_id, owner_id, client_id, digest, digest_key_id, generated_at, \
+                   expires_at, retired_at, revoked_at, revoked_reason";
+        let (now, until) = (now.as_microsecond(), until.as_microsecond());
+        query!(self, fetch_all as CredentialRow, sql, days, now, until, i64::from(limit))?
+            .into_iter()
+            .map(Credential::try_from)
+            .collect()
+    }
 }

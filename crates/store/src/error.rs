@@ -29,7 +29,11 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(e) if e.is_unique_violation() || e.is_check_violation() => Self::Conflict(error),
+            sqlx::Error::Database(e)
+                if e.is_unique_violation() || e.is_check_violation() || e.is_foreign_key_violation() =>
+            {
+                Self::Conflict(error)
+            }
             sqlx::Error::Database(e) if is_damage(e.as_ref()) => Self::Corrupt(error.to_string()),
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
                 Self::Corrupt(error.to_string())

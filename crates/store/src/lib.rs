@@ -13,20 +13,30 @@
 
 mod accounts;
 mod audit;
+mod ceremonies;
 mod credentials;
 mod error;
+mod federation;
 mod installation;
 mod keys;
+mod links;
+mod mail;
+mod mfa;
 mod open;
 mod seal;
 mod sessions;
 mod tokens;
 mod tx;
 
+pub use accounts::IdentityShown;
 pub use audit::{AuditFilter, AuditPage, ChainState};
+pub use ceremonies::Ceremony;
 pub use credentials::PresentedClient;
 pub use error::{OpenError, StoreError};
+pub use federation::ProviderUse;
 pub use installation::Installation;
+pub use mail::{DueMail, MailOnRecord, QueuedMail};
+pub use mfa::{StoredApp, StoredPasskey};
 pub use open::{Database, OpenOptions};
 pub use seal::{KEY_BYTES, MasterKeyError, MasterKeys, Purpose, Sealed};
 pub use sessions::FailureCount;

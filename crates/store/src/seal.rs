@@ -28,6 +28,16 @@ pub enum Purpose {
     Cursor,
     /// Names of sign-in failure counters, so that the table does not list who was tried.
     SignInFailures,
+    /// Messages in the outbox.
+    Mail,
+    /// Secrets of authenticator apps.
+    Totp,
+    /// Digests of recovery codes.
+    RecoveryCode,
+    /// Client secrets of sign-in providers.
+    ProviderSecret,
+    /// What is under way in a browser.
+    Ceremony,
 }
 
 impl Purpose {
@@ -39,6 +49,11 @@ impl Purpose {
             Self::SetUpLink => b"portcullis/1/set-up-link",
             Self::Cursor => b"portcullis/1/cursor",
             Self::SignInFailures => b"portcullis/1/sign-in-failures",
+            Self::Mail => b"portcullis/1/seal-mail",
+            Self::Totp => b"portcullis/1/seal-totp",
+            Self::RecoveryCode => b"portcullis/1/recovery-code-digest",
+            Self::ProviderSecret => b"portcullis/1/seal-provider-secret",
+            Self::Ceremony => b"portcullis/1/seal-ceremony",
         }
     }
 }

@@ -18,6 +18,7 @@ struct Row {
     handle: Uuid,
     user_id: Uuid,
     opened: String,
+    provider_id: Option<Uuid>,
     opened_at: i64,
     seen_at: i64,
     password_at: Option<i64>,
@@ -32,6 +33,7 @@ impl TryFrom<Row> for Session {
             handle: r.handle,
             user: UserId(r.user_id),
             opened: Opened::from_code(&r.opened).ok_or_else(|| corrupt("session opened", &r.opened))?,
+            provider: r.provider_id,
             opened_at: instant(r.opened_at)?,
             seen_at: instant(r.seen_at)?,
             password_at: r.password_at.map(instant).transpose()?,
@@ -56,7 +58,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn session(&mut self, digest: &[u8; 32]) -> Result<Option<Session>, StoreError> {
-        let sql = "SELECT handle, user_id, opened, opened_at, seen_at, password_at, ip, user_agent \
+        let sql = "SELECT handle, user_id, opened, provider_id, opened_at, seen_at, password_at, ip, user_agent \
                    FROM sessions WHERE digest = $1";
         query!(self, fetch_optional as Row, sql, digest.to_vec())?.map(Session::try_from).transpose()
     }
@@ -66,7 +68,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn sessions_of(&mut self, user: UserId) -> Result<Vec<Session>, StoreError> {
-        let sql = "SELECT handle, user_id, opened, opened_at, seen_at, password_at, ip, user_agent \
+        let sql = "SELECT handle, user_id, opened, provider_id, opened_at, seen_at, password_at, ip, user_agent \
                    FROM sessions WHERE user_id = $1 ORDER BY seen_at DESC, handle LIMIT 100";
         query!(self, fetch_all as Row, sql, user.0)?.into_iter().map(Session::try_from).collect()
     }
@@ -76,8 +78,8 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn add_session(&mut self, digest: &[u8; 32], session: &Session) -> Result<(), StoreError> {
-        let sql = "INSERT INTO sessions (digest, handle, user_id, opened, opened_at, seen_at, password_at, ip, \
-                   user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let sql = "INSERT INTO sessions (digest, handle, user_id, opened, provider_id, opened_at, seen_at, password_at, \
+                   ip, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         query!(
             self,
             execute,
@@ -86,6 +88,7 @@ impl Tx {
             session.handle,
             session.user.0,
             session.opened.code(),
+            session.provider,
             session.opened_at.as_microsecond(),
             session.seen_at.as_microsecond(),
             session.password_at.map(Timestamp::as_microsecond),
@@ -126,6 +129,16 @@ impl Tx {
     pub async fn end_session(&mut self, digest: &[u8; 32]) -> Result<bool, StoreError> {
         let sql = "DELETE FROM sessions WHERE digest = $1";
         Ok(query!(self, execute, sql, digest.to_vec())? == 1)
+    }
+
+    /// Ends all sessions of a user, and what is under way in a browser for them: whoever is
+    /// deactivated, deleted or has a new password is out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end_sessions_of(&mut self, user: UserId) -> Result<u64, StoreError> {
+        self.end_ceremonies_of(user).await?;
+        query!(self, execute, "DELETE FROM sessions WHERE user_id = $1", user.0)
     }
 
     /// Ends all sessions of a user but one, and tells how many that were.
@@ -175,6 +188,21 @@ impl Tx {
                    CASE WHEN sign_in_failures.last_at < $3 THEN 1 ELSE sign_in_failures.failures + 1 END";
         query!(self, execute, sql, counted.to_vec(), now.as_microsecond(), forgotten_before.as_microsecond())
             .map(drop)
+    }
+
+    /// Takes back one failure of a run: an attempt that was counted and turned out right. The run
+    /// goes on as one whose last failure was at `last`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn take_back_sign_in_failure(
+        &mut self,
+        counted: &[u8; 32],
+        last: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE sign_in_failures SET failures = failures - 1, last_at = $1 \
+                   WHERE counted = $2 AND failures > 0";
+        query!(self, execute, sql, last.as_microsecond(), counted.to_vec()).map(drop)
     }
 
     /// Forgets a run of failures.

@@ -29,7 +29,7 @@ pub struct UserView {
     pub name: String,
     /// `super_admin` or `user`.
     pub role: &'static str,
-    /// `pending_activation`, `active` or `inactive`.
+    /// `pending_activation`, `active` or `inactive`; `deleted` only in the answer to deleting.
     pub status: &'static str,
     /// Whether multi-factor authentication is on.
     pub mfa: bool,

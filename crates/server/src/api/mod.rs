@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod health;
 pub mod json;
 pub mod openapi;
+pub mod people;
 pub mod problem;
 pub mod sessions;
 

@@ -9,17 +9,18 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use portcullis_domain::audit::Origin;
+use portcullis_domain::{audit::Origin, secret::ExposeSecret};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
     api::{accounts::UserView, json::Body, problem::Problem},
-    app::{App, Caller},
+    app::{App, Caller, second_factor::Proof, sessions::SignedIn as Outcome},
     console::cookie,
+    error::Failure,
 };
 
-/// E-mail and password.
+/// E-mail and password, and the second factor of whoever has MFA on.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
@@ -28,6 +29,10 @@ pub struct SignIn {
     /// The password.
     #[schema(format = Password)]
     password: String,
+    /// A code of the authenticator app, or a recovery code, for accounts with MFA.
+    #[serde(default)]
+    #[schema(format = Password)]
+    code: Option<String>,
 }
 
 /// Who signed in. The session itself is the cookie.
@@ -37,10 +42,11 @@ pub struct SignedIn {
     user: UserView,
 }
 
-/// Signs in with the password; the session comes as a cookie.
+/// Signs in with the password, and with a code where MFA is on; the session comes as a cookie.
 ///
 /// # Errors
-/// 401 for a wrong e-mail or password, 429 after too many.
+/// 401 for a wrong e-mail, password or code, 403 when a code is needed (`second_factor_needed`),
+/// 429 after too many.
 #[utoipa::path(post, path = "/api/v1/session", tag = "Sessions", operation_id = "sign_in", request_body = SignIn,
     responses((status = 201, body = SignedIn), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 422, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
@@ -49,7 +55,13 @@ pub async fn sign_in(
     Extension(origin): Extension<Origin>,
     Body(typed): Body<SignIn>,
 ) -> Result<Response, Problem> {
-    let new = app.sign_in(&typed.email, typed.password.into(), origin).await?;
+    let new = match (app.sign_in(&typed.email, typed.password.into(), origin.clone()).await?, typed.code) {
+        (Outcome::Session(new), _) => new,
+        (Outcome::SecondFactor(_), None) => return Err(Failure::SecondFactorNeeded.into()),
+        (Outcome::SecondFactor(step), Some(code)) => {
+            app.complete_sign_in(step.expose_secret(), Proof::Code(code.into()), &origin).await?.new
+        }
+    };
     let body = Json(SignedIn { user: new.user.into() });
     Ok((StatusCode::CREATED, [cookie::set(&new.cookie)], body).into_response())
 }

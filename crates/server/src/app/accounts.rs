@@ -1,5 +1,7 @@
 //! Users: the first Super Admin, users made by the operator, profiles, the list.
 
+pub mod manage;
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use portcullis_domain::{
     accounts::{DisplayName, Email, Invalid, Language, Role, Standing, Status, TimeZoneName, User, UserId},

@@ -6,13 +6,14 @@ use portcullis_domain::{
     audit::{Entry, Event},
     credentials::{self, ClientId, Credential, GenerateRefused, RevocationReason, RevokeRefused, Standing},
     secret::ClientSecret,
+    sessions::Session,
     tokens::IssuedToken,
 };
 use portcullis_store::{Act, Purpose, TokenUse};
 use uuid::Uuid;
 
 use crate::{
-    app::{App, Caller, Via},
+    app::{App, Caller, Via, letters::Letter},
     error::Failure,
 };
 
@@ -32,6 +33,8 @@ pub struct Tab {
     pub held: Option<Held>,
     /// Whether generating would be allowed now, and if not, why.
     pub may_generate: Result<(), GenerateRefused>,
+    /// The name of the provider that the session was opened through (C-4).
+    pub through: Option<String>,
     /// When all this was read.
     pub now: Timestamp,
 }
@@ -57,7 +60,7 @@ impl Held {
 
 /// The caller as the store has them inside an act: the session may have ended, the role may have
 /// changed, since the request came in.
-async fn present(app: &App, act: &mut Act, caller: &Caller) -> Result<Caller, Failure> {
+pub(crate) async fn present(app: &App, act: &mut Act, caller: &Caller) -> Result<Caller, Failure> {
     let user = act.user(caller.user.id).await?.ok_or(Failure::NotSignedIn)?;
     let mut fresh = Caller { user, ..caller.clone() };
     if let Via::Session { digest, session } = &mut fresh.via {
@@ -80,6 +83,12 @@ impl App {
         let now = self.clock.now();
         let may_generate =
             credentials::generate(&caller.actor, &caller.user.standing, held.as_ref(), now).map(drop);
+        let through = match &caller.via {
+            Via::Session { session: Session { provider: Some(id), .. }, .. } => {
+                tx.provider(*id).await?.map(|p| p.settings.name)
+            }
+            _ => None,
+        };
         let held = match held {
             Some(credential) => Some(Held {
                 standing: credential.standing(&caller.user.standing, now),
@@ -88,7 +97,7 @@ impl App {
             }),
             None => None,
         };
-        Ok(Tab { held, may_generate, now })
+        Ok(Tab { held, may_generate, through, now })
     }
 
     /// Generates a credential for the caller.
@@ -129,6 +138,9 @@ impl App {
         act.add_credential(&credential).await?;
         let expires = credential.expires_at.to_string();
         entries.push(entry(Event::CredentialGenerated, credential.client_id.as_str()).with("expires", expires));
+        let (client_id, origin) = (credential.client_id.as_str(), &caller.origin);
+        let letter = Letter::CredentialGenerated { client_id, expires: credential.expires_at, origin };
+        self.send(&mut act, &caller.user, &letter).await?;
         act.commit(&entries).await?;
         Ok(Generated { credential, secret })
     }
@@ -167,7 +179,10 @@ impl App {
                 if !act.revoke_credential(credential.id, RevocationReason::ByOwner, now).await? {
                     return Err(RevokeRefused::NothingToRevoke.into());
                 }
-                act.commit(&[entry(credential.client_id.as_str())]).await?;
+                let client_id = credential.client_id.as_str();
+                let letter = Letter::CredentialRevoked { client_id, why: RevocationReason::ByOwner };
+                self.send(&mut act, &caller.user, &letter).await?;
+                act.commit(&[entry(client_id)]).await?;
                 credential.revoked = Some((now, RevocationReason::ByOwner));
                 Ok(credential)
             }

@@ -1,21 +1,28 @@
-//! What is dropped by age, in small steps that nobody feels: sessions that are over, runs of
-//! sign-in failures, records of ended tokens, and audit records beyond their retention (L-1).
+//! What time brings, in small steps that nobody feels. Dropped by age: sessions that are over, runs
+//! of sign-in failures, mails and links, records of ended tokens, and audit records beyond their
+//! retention (L-1). Reminded of: credentials that expire (C-6). Deactivated: dormant accounts.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use portcullis_domain::{
-    accounts::RUN_IS_FORGOTTEN,
+    accounts::{RUN_IS_FORGOTTEN, manage},
     audit::{By, Entry, Event, Origin},
 };
 
-use crate::{app::App, error::Failure};
+use crate::{
+    app::{App, letters::Letter},
+    error::Failure,
+};
 
 /// Rows dropped in one transaction.
 const STEP: u32 = 500;
 
 /// A network is no longer known when nobody signed in from it for so long.
 const NETWORK_IS_FORGOTTEN: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// Mails that do not wait any more, and links that ended, are kept so long.
+const MAIL_IS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Runs the sweep at start and then every ten minutes, until the process ends.
 pub async fn run(app: Arc<App>) {
@@ -38,8 +45,11 @@ impl App {
         let parts = [
             self.record_unrecorded().await,
             self.drop_sessions().await,
+            self.drop_mails().await,
             self.drop_tokens().await,
             self.trim_audit().await,
+            self.remind().await,
+            self.deactivate_dormant().await,
         ];
         parts.into_iter().collect()
     }
@@ -61,9 +71,66 @@ impl App {
         let now = self.clock.now();
         let mut tx = self.store.write().await?;
         tx.drop_dead_sessions(&self.config.sessions, now).await?;
+        tx.drop_dead_ceremonies(now).await?;
         tx.drop_old_sign_in_failures(now - RUN_IS_FORGOTTEN).await?;
         tx.drop_old_networks(now - NETWORK_IS_FORGOTTEN).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn drop_mails(&self) -> Result<(), Failure> {
+        let before = self.clock.now() - MAIL_IS_KEPT;
+        let mut tx = self.store.write().await?;
+        tx.drop_old_mails(before).await?;
+        tx.drop_old_links(before).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Tells owners that their credentials expire, each once for each of the days, whatever node
+    /// comes first. The fewest days first, so that nobody is told twice at once.
+    async fn remind(&self) -> Result<(), Failure> {
+        let now = self.clock.now();
+        for days in [1, 7, 30] {
+            loop {
+                let mut tx = self.store.write().await?;
+                let until = now + SignedDuration::from_hours(days * 24);
+                let expiring = tx.take_expiring(days, now, until, STEP).await?;
+                for credential in &expiring {
+                    let Some(owner) = tx.user(credential.owner).await? else { continue };
+                    let (client_id, at) = (credential.client_id.as_str(), credential.expires_at);
+                    let left = (at.duration_since(now).as_hours() + 23) / 24;
+                    let letter = Letter::CredentialExpires { client_id, at, days: left.max(1) };
+                    self.send(&mut tx, &owner, &letter).await?;
+                }
+                tx.commit().await?;
+                if expiring.len() < STEP as usize {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// deactivates who has not signed in for so long, each in an act of its own, on what is so
+    /// in that act.
+    async fn deactivate_dormant(&self) -> Result<(), Failure> {
+        let Some(limit) = self.config.deactivate_after else { return Ok(()) };
+        let found = self.store.read().await?.dormant_users(self.clock.now() - limit, STEP).await?;
+        let origin = Origin::default();
+        for id in found {
+            let now = self.clock.now();
+            let mut act = self.store.act().await?;
+            act.hold_tokens().await?;
+            let Some(user) = act.user(id).await? else { continue };
+            let signed_in_at = act.signed_in_at(id).await?;
+            let count = act.active_super_admins().await?;
+            let Some(after) = manage::dormant(&user.standing, signed_in_at, count, limit, now) else { continue };
+            let entry = Entry::done(now, By::Server, &origin, Event::UserDeactivated, id.to_string());
+            let mut entries = vec![entry.with("not_signed_in_for_days", (limit.as_hours() / 24).to_string())];
+            act.drop_links_of(id).await?;
+            entries.extend(self.change_standing(&mut act, (&By::Server, &origin), &user, &after, now).await?);
+            act.commit(&entries).await?;
+        }
+        Ok(())
     }
 
     async fn drop_tokens(&self) -> Result<(), Failure> {

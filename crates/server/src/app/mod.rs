@@ -4,13 +4,24 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod ceremonies;
 pub mod credentials;
+pub mod federation;
 pub mod housekeeping;
+pub mod identities;
 pub mod keys;
+pub mod letters;
+pub mod mfa;
+pub mod outbox;
+pub mod passkeys;
 pub mod passwords;
+pub mod providers;
 pub mod recorder;
+pub mod recovery;
 pub mod refusals;
+pub mod second_factor;
 pub mod sessions;
+pub mod standing;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -24,7 +35,10 @@ use portcullis_domain::{
 use portcullis_store::{Purpose, Store};
 
 use crate::{
-    app::{keys::Signer, passwords::Passwords, recorder::Recorder, refusals::Refusals, tokens::Issuer},
+    app::{
+        federation::Federation, keys::Signer, outbox::Outbox, passkeys::Passkeys, passwords::Passwords,
+        recorder::Recorder, refusals::Refusals, tokens::Issuer,
+    },
     clock::Clock,
     config::Config,
     error::Failure,
@@ -40,14 +54,20 @@ pub struct App {
     pub config: Config,
     /// Argon2id, a bounded number at a time.
     pub passwords: Passwords,
+    /// What makes and checks passkeys.
+    pub passkeys: Passkeys,
     /// Signs and verifies access tokens.
     pub signer: Signer,
     /// How many refusals are recorded one by one.
     pub refusals: Refusals,
     /// Writes refusals to the audit log.
     pub recorder: Recorder,
+    /// Wakes who sends mails, and knows how they leave.
+    pub outbox: Outbox,
     /// Puts tokens on record, many at a time.
     pub issuer: Issuer,
+    /// What is remembered of sign-in providers.
+    pub federation: Federation,
 }
 
 /// Who is asking, from where: read from the store for this request (C-3).
@@ -123,19 +143,24 @@ impl App {
     pub async fn start(store: Store, clock: Clock, config: Config) -> Result<Arc<Self>, Failure> {
         store.claim(clock.random(), clock.now()).await.map_err(|e| Failure::Internal(e.to_string()))?;
         let signer = Signer::load(&store, &clock, &config.public_url).await?;
+        let passkeys = Passkeys::of(&config.public_url, &config.organization)?;
         let refusals = Refusals::new(clock.clone());
         let recorder = Recorder::start(store.clone());
         let lifespan = config.token_lifespan_seconds;
         let issuer = Issuer::start(store.clone(), clock.clone(), lifespan);
+        let outbox = Outbox::new(&config)?;
         Ok(Arc::new(Self {
             store,
             clock,
             config,
             passwords: Passwords::new(),
+            passkeys,
             signer,
             refusals,
             recorder,
+            outbox,
             issuer,
+            federation: Federation::new(),
         }))
     }
 

@@ -20,6 +20,10 @@ use crate::clock::Clock;
 const A_MINUTE: NonZeroU32 = NonZeroU32::new(20).unwrap();
 /// Recorded one by one, per minute and origin, whatever the name.
 const A_MINUTE_OF_ALL: NonZeroU32 = NonZeroU32::new(120).unwrap();
+/// Forgotten passwords asked about at once from one origin, and again each two minutes.
+const RESETS: Quota = Quota::per_hour(NonZeroU32::new(30).unwrap());
+/// Begun by a stranger and remembered for them, per minute and origin.
+const BEGUN_A_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 /// Names are counted in so many buckets for each origin, so that made-up ones cannot fill the
 /// memory.
 const BUCKETS: u32 = 256;
@@ -33,6 +37,11 @@ pub struct Refusals {
     of_all: Limiter,
     /// Refusals of clients that proved themselves, by Client ID alone.
     proven: Limiter,
+    /// Wishes for new passwords, by origin.
+    resets: Limiter,
+    /// What strangers begin and the server remembers for them (visits to providers, questions for
+    /// passkeys), by origin.
+    begun: Limiter,
     /// How many were not recorded since the last time that was.
     unrecorded: AtomicU64,
 }
@@ -54,10 +63,13 @@ impl Refusals {
     pub fn new(clock: Clock) -> Self {
         let clock = ProductClock(clock);
         let limiter = |n| RateLimiter::new(Quota::per_minute(n), DashMapStateStore::default(), clock.clone());
+        let resets = RateLimiter::new(RESETS, DashMapStateStore::default(), clock.clone());
         Self {
             by_name: limiter(A_MINUTE),
             of_all: limiter(A_MINUTE_OF_ALL),
             proven: limiter(A_MINUTE),
+            resets,
+            begun: limiter(BEGUN_A_MINUTE),
             unrecorded: AtomicU64::new(0),
         }
     }
@@ -94,9 +106,22 @@ impl Refusals {
         self.unrecorded.swap(0, Ordering::Relaxed)
     }
 
+    /// Whether somebody at this origin may ask for a new password once more: whose it is makes no
+    /// difference.
+    #[must_use]
+    pub fn may_ask_for_reset(&self, origin: &Origin) -> bool {
+        self.resets.check_key(&(network(&origin.ip, 32), 0)).is_ok()
+    }
+
+    /// Whether somebody at this origin may begin one more thing that the server remembers for them.
+    #[must_use]
+    pub fn may_begin(&self, origin: &Origin) -> bool {
+        self.begun.check_key(&(network(&origin.ip, 32), 0)).is_ok()
+    }
+
     /// Drops what is remembered of quiet origins.
     pub fn forget_quiet(&self) {
-        for limiter in [&self.by_name, &self.of_all, &self.proven] {
+        for limiter in [&self.by_name, &self.of_all, &self.proven, &self.resets, &self.begun] {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }

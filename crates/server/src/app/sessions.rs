@@ -1,18 +1,28 @@
 //! Signing in with e-mail and password, giving the password again, signing out (A-1, A-8, C-12).
+//!
+//! A sign-in is complete when `App::open_session` made a session, and nothing else makes one.
+//! Whoever has MFA on gets there only through the second factor, whatever the first one was.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
-    accounts::{Counted, Email, RUN_IS_FORGOTTEN, Status, User, UserId, locked_until},
+    accounts::{Counted, Email, LONGEST_LOCK, RUN_IS_FORGOTTEN, Status, User, UserId, locked_until},
     audit::{By, Entry, Event, Origin},
     secret::{ExposeSecret, SecretText},
     sessions::{Opened, Session},
 };
-use portcullis_store::{Purpose, Store, Tx};
+use portcullis_store::{Act, Purpose, Store, Tx};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    app::{App, Caller, Via, refusals::network},
+    app::{
+        App, Caller, Via,
+        ceremonies::{self, Kind},
+        letters::Letter,
+        refusals::network,
+        second_factor::Step,
+    },
     error::Failure,
 };
 
@@ -24,30 +34,87 @@ pub struct NewSession {
     pub user: User,
 }
 
-/// The cookie value and its digest under which the session is stored.
-fn new_cookie(app: &App) -> (SecretText, [u8; 32]) {
-    let text = BASE64URL.encode(app.clock.random::<32>());
-    let digest = cookie_digest(&text);
-    (text.into(), digest)
+/// What a right first factor leads to.
+pub enum SignedIn {
+    /// A session.
+    Session(NewSession),
+    /// The second factor: the value of the cookie that says so.
+    SecondFactor(SecretText),
+}
+
+/// The first factor of a sign-in, once it was right: how the session is opened if nothing else is
+/// needed. It is remembered, sealed, while the second factor is asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FirstFactor {
+    opened: String,
+    provider: Option<Uuid>,
+    password_at: Option<i64>,
+}
+
+impl FirstFactor {
+    /// The local password, given now.
+    #[must_use]
+    pub fn password(now: Timestamp) -> Self {
+        Self {
+            opened: Opened::Password.code().to_owned(),
+            provider: None,
+            password_at: ceremonies::kept(Some(now)),
+        }
+    }
+
+    /// An identity at a provider.
+    #[must_use]
+    pub fn provider(provider: Uuid) -> Self {
+        Self { opened: Opened::Provider.code().to_owned(), provider: Some(provider), password_at: None }
+    }
+
+    /// Whether it was an identity at a provider, and at which.
+    #[must_use]
+    pub fn through(&self) -> Option<Uuid> {
+        self.provider
+    }
+
+    /// How the session is opened without a second factor, or after one. A federated login stays one.
+    #[must_use]
+    pub fn how(&self, second_factor: bool) -> How {
+        let opened = match Opened::from_code(&self.opened) {
+            Some(Opened::Password) if second_factor => Opened::PasswordAndMfa,
+            Some(opened) => opened,
+            // The strictest reading of what cannot be read: what a federated login may not, it may not.
+            None => Opened::Provider,
+        };
+        How { opened, provider: self.provider, password_at: ceremonies::instant(self.password_at) }
+    }
+}
+
+/// How a session is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// In which way.
+    pub opened: Opened,
+    /// Through which provider.
+    pub provider: Option<Uuid>,
+    /// When the password was given (C-12).
+    pub password_at: Option<Timestamp>,
 }
 
 /// 256 random bits need no key and no slowness: SHA-256 is enough.
-fn cookie_digest(cookie: &str) -> [u8; 32] {
+pub(crate) fn secret_digest(secret: &str) -> [u8; 32] {
     let mut digest = [0; 32];
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, cookie.as_bytes());
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes());
     digest.copy_from_slice(hash.as_ref());
     digest
 }
 
 /// What the failures of an account are counted under, and the network the account may be
-/// known from. Every route and spelling comes out the same.
-struct Counters {
+/// known from. Every route, step and spelling comes out the same.
+pub(crate) struct Counters {
     network: [u8; 32],
     anywhere: [u8; 32],
 }
 
 impl Counters {
-    fn new(app: &App, email: &Email, origin: &Origin) -> Self {
+    pub(crate) fn new(app: &App, email: &Email, origin: &Origin) -> Self {
         let name =
             |place: &str| app.mac(Purpose::SignInFailures, format!("{}\n{place}", email.as_str()).as_bytes());
         Self { network: name(&network(&origin.ip, 24)), anywhere: name("anywhere") }
@@ -84,12 +151,35 @@ impl Counters {
         Ok(locked)
     }
 
-    /// The attempt was right: it and the failures before it are forgotten.
-    async fn forget(&self, tx: &mut Tx, now: Timestamp) -> Result<(), Failure> {
+    /// The account was proven, all factors of it: the attempt and the failures before it are
+    /// forgotten. Never after the first of two, or guessing the second would cost nothing.
+    pub(crate) async fn forget(&self, tx: &mut Tx) -> Result<(), Failure> {
         for name in [&self.network, &self.anywhere] {
             tx.forget_sign_in_failures(name).await?;
         }
-        Ok(tx.know_network(&self.network, now).await?)
+        Ok(())
+    }
+
+    /// The password was proven again in a session. Without MFA that is every factor; with it only
+    /// this attempt is taken back, or the password would buy guesses at the second factor.
+    async fn proven_again(&self, tx: &mut Tx, user: &User, now: Timestamp) -> Result<(), Failure> {
+        if user.standing.mfa_since.is_none() { self.forget(tx).await } else { self.take_back(tx, now).await }
+    }
+
+    /// One attempt of those counted was right, but another factor is to come: this one is no failure,
+    /// and the wait before it, which was over, is not begun again. The failures before it stay.
+    async fn take_back(&self, tx: &mut Tx, now: Timestamp) -> Result<(), Failure> {
+        for name in [&self.network, &self.anywhere] {
+            tx.take_back_sign_in_failure(name, now - LONGEST_LOCK).await?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the network of a sign-in, and tells whether it was known before.
+    async fn know_network(&self, tx: &mut Tx, now: Timestamp) -> Result<bool, Failure> {
+        let known = tx.is_known_network(&self.network).await?;
+        tx.know_network(&self.network, now).await?;
+        Ok(known)
     }
 }
 
@@ -100,13 +190,20 @@ fn subject(user: Option<&User>) -> String {
 }
 
 impl App {
-    /// Signs a user in with the password.
+    /// A new 256-bit secret as base64url text, and the digest under which it is stored.
+    pub(crate) fn new_secret(&self) -> (SecretText, [u8; 32]) {
+        let text = BASE64URL.encode(self.clock.random::<32>());
+        let digest = secret_digest(&text);
+        (text.into(), digest)
+    }
+
+    /// Signs a user in with the password, up to the second factor if there is one.
     ///
     /// # Errors
     /// [`Failure::WrongPassword`] for an unknown user and for a wrong password alike,
     /// [`Failure::Locked`], [`Failure::NotActive`] only after the right password,
     /// [`Failure::Busy`].
-    pub async fn sign_in(&self, email: &str, password: SecretText, origin: Origin) -> Result<NewSession, Failure> {
+    pub async fn sign_in(&self, email: &str, password: SecretText, origin: Origin) -> Result<SignedIn, Failure> {
         let email = Email::parse(email)?;
         let (user, hash) = self.check_password(&email, password, By::Stranger, &origin, Event::SignedIn).await?;
         let now = self.clock.now();
@@ -118,29 +215,107 @@ impl App {
             act.commit(&[entry.refused("wrong_password")]).await?;
             return Err(Failure::WrongPassword);
         }
+        self.first_factor_was_right(act, user, &FirstFactor::password(now), &origin, now).await
+    }
+
+    /// Goes on after a right first factor: refuses who is not active, asks for the second factor
+    /// of who has one, or opens the session.
+    ///
+    /// # Errors
+    /// [`Failure::NotActive`], or the database's.
+    pub(crate) async fn first_factor_was_right(
+        &self,
+        mut act: Act,
+        user: User,
+        first: &FirstFactor,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<SignedIn, Failure> {
         if user.standing.status.0 != Status::Active {
+            let by = By::User(user.id.to_string());
+            let entry = Entry::done(now, by, origin, Event::SignedIn, user.id.to_string());
             act.commit(&[entry.refused("not_active")]).await?;
             return Err(Failure::NotActive);
         }
-        let (cookie, digest) = new_cookie(self);
+        if user.standing.mfa_since.is_some() {
+            // Not an act yet: nobody has signed in, and who fails now is on record by that.
+            drop(act);
+            let mut tx = self.store.write().await?;
+            let step = Step::after(first);
+            if first.through().is_none() {
+                Counters::new(self, &user.email, origin).take_back(&mut tx, now).await?;
+            }
+            let cookie = self.begin(&mut tx, Kind::SecondFactor, Some(user.id), &step).await?;
+            tx.commit().await?;
+            return Ok(SignedIn::SecondFactor(cookie));
+        }
+        let (new, entry) = self.open_session(&mut act, user, first.how(false), origin, now).await?;
+        act.commit(&[entry]).await?;
+        Ok(SignedIn::Session(new))
+    }
+
+    /// Opens a session for a user whose factors are all proven: the only place that does. Forgets
+    /// the failures, remembers the network, and tells the user of one that is new.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn open_session(
+        &self,
+        act: &mut Act,
+        user: User,
+        how: How,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<(NewSession, Entry), Failure> {
+        let (cookie, digest) = self.new_secret();
         let session = Session {
             handle: self.clock.id(),
             user: user.id,
-            opened: Opened::Password,
+            opened: how.opened,
+            provider: how.provider,
             opened_at: now,
             seen_at: now,
-            password_at: Some(now),
+            password_at: how.password_at,
             ip: origin.ip.clone(),
             user_agent: origin.user_agent.clone(),
         };
         act.add_session(&digest, &session).await?;
-        act.commit(&[entry.with("session", session.handle.to_string())]).await?;
-        Ok(NewSession { cookie, user })
+        let counters = Counters::new(self, &user.email, origin);
+        counters.forget(act).await?;
+        let known = counters.know_network(act, now).await?;
+        if act.note_sign_in(user.id, now).await?.is_some() && !known {
+            self.send(act, &user, &Letter::NewDevice { origin, at: now }).await?;
+        }
+        let mut entry =
+            Entry::done(now, By::User(user.id.to_string()), origin, Event::SignedIn, user.id.to_string())
+                .with("session", session.handle.to_string())
+                .with("opened_with", how.opened.code());
+        if let Some(provider) = how.provider {
+            entry = entry.with("provider_id", provider.to_string());
+        }
+        Ok((NewSession { cookie, user }, entry))
     }
 
-    /// Checks e-mail and password against lock-out and hash, and keeps the count. A
-    /// failure is recorded here; what a success means is for the caller to record, provided that
-    /// the hash it is given is still the user's.
+    /// Counts an attempt at a factor of an account before the factor is looked at.
+    ///
+    /// # Errors
+    /// [`Failure::Locked`]; that is on record, up to a rate.
+    pub(crate) async fn count_attempt(
+        &self,
+        email: &Email,
+        origin: &Origin,
+        now: Timestamp,
+        entry: &Entry,
+    ) -> Result<(), Failure> {
+        match Counters::new(self, email, origin).attempt(&self.store, now).await? {
+            Some(until) => Err(self.locked_out(email, origin, now, until, async || Ok(entry.clone())).await),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks e-mail and password against lock-out and hash. A failure is recorded here; what
+    /// a success means, and whether it makes the failures before it forgotten, is for the caller,
+    /// provided that the hash it is given is still the user's.
     async fn check_password(
         &self,
         email: &Email,
@@ -151,28 +326,26 @@ impl App {
     ) -> Result<(User, String), Failure> {
         let counters = Counters::new(self, email, origin);
         let now = self.clock.now();
+        let entry = async || {
+            let (user, _) = self.account(email).await?;
+            Ok(Entry::done(now, by.clone(), origin, event, subject(user.as_ref())))
+        };
         // Who is locked out costs no turn of the slow work, and nobody is looked up for it: what is
         // known of the account is not to be told by the time (protocol 37).
         if let Some(until) = counters.locked(&mut self.store.read().await?, now).await? {
-            return Err(self.locked_out(email, origin, by, event, now, until).await);
+            return Err(self.locked_out(email, origin, now, until, entry).await);
         }
         let turn = self.passwords.turn(origin).await?;
         if let Some(until) = counters.attempt(&self.store, now).await? {
             drop(turn);
-            return Err(self.locked_out(email, origin, by, event, now, until).await);
+            return Err(self.locked_out(email, origin, now, until, entry).await);
         }
         let (user, hash) = self.account(email).await?;
         let entry = Entry::done(now, by, origin, event, subject(user.as_ref()));
         if turn.verify(password, hash.clone()).await?
             && let (Some(user), Some(hash)) = (user, hash)
         {
-            let mut tx = self.store.write().await?;
-            // The hash may have changed while the slow work was done: then this was not the password.
-            if tx.password_hash(user.id).await?.as_deref() == Some(hash.as_str()) {
-                counters.forget(&mut tx, now).await?;
-                tx.commit().await?;
-                return Ok((user, hash));
-            }
+            return Ok((user, hash));
         }
         self.recorder.record(entry.refused("wrong_password")).await?;
         Err(Failure::WrongPassword)
@@ -193,17 +366,12 @@ impl App {
         &self,
         email: &Email,
         origin: &Origin,
-        by: By,
-        event: Event,
         now: Timestamp,
         until: Timestamp,
+        entry: impl AsyncFnOnce() -> Result<Entry, Failure>,
     ) -> Failure {
         if self.refusals.is_to_be_recorded(origin, email.as_str()) {
-            let recorded = async {
-                let (user, _) = self.account(email).await?;
-                let entry = Entry::done(now, by, origin, event, subject(user.as_ref()));
-                self.recorder.record(entry.refused("locked")).await
-            };
+            let recorded = async { self.recorder.record(entry().await?.refused("locked")).await };
             if let Err(failure) = recorded.await {
                 return failure;
             }
@@ -217,7 +385,7 @@ impl App {
     /// # Errors
     /// [`Failure::NotSignedIn`], or the database's.
     pub async fn identify_session(&self, cookie: &str, origin: Origin) -> Result<Caller, Failure> {
-        let digest = cookie_digest(cookie);
+        let digest = secret_digest(cookie);
         let now = self.clock.now();
         let mut tx = self.store.read().await?;
         let session = tx.session(&digest).await?.filter(|s| s.is_live(&self.config.sessions, now));
@@ -247,15 +415,23 @@ impl App {
     ) -> Result<(SecretText, Caller), Failure> {
         let Via::Session { digest, session } = &caller.via else { return Err(Failure::NotSignedIn) };
         let event = Event::PasswordConfirmed;
-        let (user, _) =
-            self.check_password(&caller.user.email, password, caller.by(), &caller.origin, event).await?;
+        let email = &caller.user.email;
+        let (user, hash) = self.check_password(email, password, caller.by(), &caller.origin, event).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;
-        let (cookie, renewed) = new_cookie(self);
+        let entry = Entry::done(now, caller.by(), &caller.origin, event, user.id.to_string());
+        // The hash may have changed while the slow work was done: then this was not the password.
+        if act.password_hash(user.id).await?.as_deref() != Some(hash.as_str()) {
+            act.commit(&[entry.refused("wrong_password")]).await?;
+            return Err(Failure::WrongPassword);
+        }
+        let (cookie, renewed) = self.new_secret();
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }
-        act.commit(&[Entry::done(now, caller.by(), &caller.origin, event, user.id.to_string())]).await?;
+        let user = act.user(user.id).await?.ok_or(Failure::NotSignedIn)?;
+        Counters::new(self, email, &caller.origin).proven_again(&mut act, &user, now).await?;
+        act.commit(&[entry]).await?;
         let session = Session { password_at: Some(now), ..session.clone() };
         let via = Via::Session { digest: renewed, session: session.clone() };
         Ok((cookie, Caller { user, actor: session.actor(), origin: caller.origin.clone(), via }))
@@ -327,14 +503,17 @@ impl App {
         let hash = self.passwords.turn(&caller.origin).await?.hash(new, self.clock.random()).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;
-        let (cookie, renewed) = new_cookie(self);
+        let (cookie, renewed) = self.new_secret();
         if !act.set_password_hash(user.id, &old, &hash).await? {
             return Err(Failure::Conflict);
         }
         let ended = act.end_other_sessions(user.id, session.handle).await?;
+        act.end_ceremonies_of(user.id).await?;
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }
+        let user = act.user(user.id).await?.ok_or(Failure::NotSignedIn)?;
+        Counters::new(self, &user.email, &caller.origin).proven_again(&mut act, &user, now).await?;
         let entry = Entry::done(now, caller.by(), &caller.origin, Event::PasswordChanged, user.id.to_string());
         act.commit(&[entry.with("other_sessions_ended", ended.to_string())]).await?;
         Ok(cookie)

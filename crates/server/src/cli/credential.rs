@@ -9,7 +9,11 @@ use reqwest::{Client, Method, StatusCode, header, redirect};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{api::problem::Problem, cli::password, config::is_loopback_url};
+use crate::{
+    api::problem::Problem,
+    cli::{code, password},
+    config::is_loopback_url,
+};
 
 /// What to do with your credential.
 #[derive(Subcommand)]
@@ -49,6 +53,9 @@ pub struct Who {
     /// Read the password from the first line of standard input instead of asking for it
     #[arg(long)]
     password_stdin: bool,
+    /// Read the code of the second factor from the next line of standard input instead of asking for it
+    #[arg(long)]
+    code_stdin: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -86,9 +93,22 @@ impl Signed {
             .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| e.to_string())?;
-        let body = json!({ "email": who.email, "password": password.expose_secret() });
-        let sent = client.post(format!("{server}/api/v1/session")).json(&body).send().await;
-        let response = sent.map_err(|e| format!("{server} does not answer: {}", plain(e)))?;
+        let post = async |code: Option<&SecretText>| {
+            let mut body = json!({ "email": who.email, "password": password.expose_secret() });
+            if let Some(code) = code {
+                body["code"] = code.expose_secret().into();
+            }
+            let sent = client.post(format!("{server}/api/v1/session")).json(&body).send().await;
+            sent.map_err(|e| format!("{server} does not answer: {}", plain(e)))
+        };
+        let mut response = post(None).await?;
+        if response.status() == StatusCode::FORBIDDEN {
+            let problem = problem(response).await;
+            if problem.code != "second_factor_needed" {
+                return Err(problem.detail);
+            }
+            response = post(Some(&code(who.code_stdin)?)).await?;
+        }
         let cookie = response
             .headers()
             .get(header::SET_COOKIE)
@@ -97,7 +117,7 @@ impl Signed {
             .map(|pair| SecretText::from(pair.to_owned()));
         match (response.status(), cookie) {
             (StatusCode::CREATED, Some(cookie)) => Ok(Self { client, server, cookie }),
-            _ => Err(problem(response).await),
+            _ => Err(problem(response).await.detail),
         }
     }
 
@@ -111,7 +131,7 @@ impl Signed {
                 plain(e)
             )
         })?;
-        if response.status().is_success() { Ok(response) } else { Err(problem(response).await) }
+        if response.status().is_success() { Ok(response) } else { Err(problem(response).await.detail) }
     }
 
     async fn close(self) {
@@ -132,12 +152,12 @@ fn plain(error: reqwest::Error) -> String {
     text
 }
 
-async fn problem(response: reqwest::Response) -> String {
+async fn problem(response: reqwest::Response) -> Problem {
     let status = response.status();
-    match response.json::<Problem>().await {
-        Ok(problem) => problem.detail,
-        Err(_) => format!("the server answered {status}, and not as a Portcullis server does"),
-    }
+    response.json::<Problem>().await.unwrap_or_else(|_| {
+        let detail = format!("the server answered {status}, and not as a Portcullis server does");
+        Problem::new(status, "unreadable", detail)
+    })
 }
 
 impl Command {

@@ -6,10 +6,10 @@ use portcullis_domain::secret::ExposeSecret;
 use portcullis_store::Database;
 
 use crate::{
-    app::{App, housekeeping},
+    app::{App, housekeeping, outbox},
     cli::open::{self, Opened},
     clock::Clock,
-    config::Config,
+    config::{Config, MailWay},
     http::Server,
     telemetry,
 };
@@ -41,6 +41,9 @@ pub async fn run(config: &Config) -> Result<(), String> {
     say!("  Listening on  {scheme}://{address}");
     say!("  Console       {}", config.public_url);
     say!("  Data          {}", where_data_is(config));
+    if let MailWay::Folder(folder) = &config.mail.way {
+        say!("  Mail          put into {} (smtp_url is not set)", folder.display());
+    }
     if new_key {
         say!(
             "  Master key    {} was made just now: keep a copy apart from backups",
@@ -52,8 +55,10 @@ pub async fn run(config: &Config) -> Result<(), String> {
         say!("                Open this link once to make the first Super Admin.");
     }
     let sweeper = tokio::spawn(housekeeping::run(Arc::clone(&app)));
+    let sender = tokio::spawn(outbox::run(Arc::clone(&app)));
     server.run(stopped()).await;
     sweeper.abort();
+    sender.abort();
     // A database that is gone without a word does not keep the process.
     if tokio::time::timeout(config.limits.shutdown, app.store.close()).await.is_err() {
         tracing::warn!("the database did not let go in time");

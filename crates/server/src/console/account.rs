@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::{Extension, extract::State, http::StatusCode, response::IntoResponse};
-use portcullis_domain::{accounts::TimeZoneName, secret::SecretText};
+use portcullis_domain::{accounts::TimeZoneName, federation::FederationRefused, secret::SecretText};
 use serde::Deserialize;
 
 use crate::{
     app::{App, Caller, Via, accounts::NewProfile},
     console::{
-        Answer, Asked, Nothing, Typed, cookie, dates, failed, page as page_with, see_other,
+        Answer, Asked, Nothing, Typed, cookie, dates, failed, identities, mfa, page as page_with, see_other,
         view::{
             AccountGeneral, Field, Frame, Nav, Notice, PasswordForm, ProfileForm, SessionRow, Tab, opened_with,
         },
@@ -22,6 +22,7 @@ use crate::{
 pub struct Arriving {
     done: Option<String>,
     ended: Option<u32>,
+    problem: Option<String>,
 }
 
 /// What was typed as the profile.
@@ -39,7 +40,7 @@ pub struct Passwords {
     new_password: SecretText,
 }
 
-async fn content(app: &App, caller: &Caller) -> Result<AccountGeneral, Failure> {
+pub(crate) async fn content(app: &App, caller: &Caller) -> Result<AccountGeneral, Failure> {
     let dates = dates(&caller.user, app.clock.now());
     let this = match &caller.via {
         Via::Session { session, .. } => Some(session.handle),
@@ -72,6 +73,8 @@ async fn content(app: &App, caller: &Caller) -> Result<AccountGeneral, Failure> 
         time_zones: TimeZoneName::all(),
         has_password: user.standing.has_password,
         password: PasswordForm { present_error: None, new_error: None, min_chars: app.config.passwords.min_chars },
+        mfa: mfa::section(app, caller, &dates).await?,
+        links: identities::links(app, caller, &dates).await?,
         sessions,
     })
 }
@@ -92,10 +95,18 @@ pub async fn page(
         (Some("password"), _) if caller.actor.password_is_fresh(app.clock.now()) => {
             Some(Notice::done("Your password has been changed. All your other sessions have been signed out."))
         }
+        (Some(done), None) if done.starts_with("mfa-") => mfa::notice(done),
         (Some("sessions"), Some(1)) => Some(Notice::done("1 other session has been signed out.")),
         (Some("sessions"), Some(n)) => Some(Notice::done(format!("{n} other sessions have been signed out."))),
+        (Some("linked"), _) => Some(Notice::done("The identity is linked. You can sign in with it from now on.")),
+        (Some("unlinked"), _) => {
+            Some(Notice::done("The identity is unlinked. Sessions that you opened with it have ended."))
+        }
         _ => None,
     };
+    if let Some(why) = arriving.problem.as_deref().and_then(FederationRefused::from_code) {
+        content.notice = Some(Notice::bad(why.to_string()));
+    }
     page_with(StatusCode::OK, &content)
 }
 

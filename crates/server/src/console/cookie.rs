@@ -1,18 +1,15 @@
-//! The session cookie as it is set and cleared (protocol 30).
+//! The cookies as they are set and cleared (protocol 30): the session's, and that of what is under
+//! way in a browser.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use cookie::{Cookie, SameSite};
 use portcullis_domain::secret::{ExposeSecret, SecretText};
 
-use crate::access::SESSION_COOKIE;
+use crate::access::{CEREMONY_COOKIE, SESSION_COOKIE};
 
-fn header_of(value: &str, ended: bool) -> (HeaderName, HeaderValue) {
-    let mut cookie = Cookie::build((SESSION_COOKIE, value))
-        .path("/")
-        .secure(true)
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .build();
+fn header_of(name: &'static str, value: &str, ended: bool) -> (HeaderName, HeaderValue) {
+    let mut cookie =
+        Cookie::build((name, value)).path("/").secure(true).http_only(true).same_site(SameSite::Lax).build();
     if ended {
         cookie.make_removal();
     }
@@ -25,11 +22,23 @@ fn header_of(value: &str, ended: bool) -> (HeaderName, HeaderValue) {
 /// earlier by its own limits.
 #[must_use]
 pub fn set(session: &SecretText) -> (HeaderName, HeaderValue) {
-    header_of(session.expose_secret(), false)
+    header_of(SESSION_COOKIE, session.expose_secret(), false)
 }
 
 /// Takes the session from the browser.
 #[must_use]
 pub fn clear() -> (HeaderName, HeaderValue) {
-    header_of("", true)
+    header_of(SESSION_COOKIE, "", true)
+}
+
+/// Gives the browser the secret of what it has begun and is to finish.
+#[must_use]
+pub fn set_ceremony(secret: &SecretText) -> (HeaderName, HeaderValue) {
+    header_of(CEREMONY_COOKIE, secret.expose_secret(), false)
+}
+
+/// Takes that secret from the browser.
+#[must_use]
+pub fn clear_ceremony() -> (HeaderName, HeaderValue) {
+    header_of(CEREMONY_COOKIE, "", true)
 }

@@ -70,10 +70,11 @@ fn tab(app: &App, caller: &Caller, state: CredentialState) -> AccountCredentials
 }
 
 /// Whether the tab offers to generate. A password that is not recent is asked for in place.
-fn offer(may: Result<(), GenerateRefused>, password_error: Option<String>) -> Generate {
-    match may {
+fn offer(facts: &Facts, has_password: bool, password_error: Option<String>) -> Generate {
+    match facts.may_generate {
         Err(GenerateRefused::FederatedLogin) => {
-            Generate::Federated { provider: "your sign-in provider".to_owned() }
+            let provider = facts.through.clone().unwrap_or_else(|| "a sign-in provider".to_owned());
+            Generate::Federated { provider, has_password }
         }
         Err(GenerateRefused::NoLocalPassword) => Generate::NoLocalPassword,
         Err(GenerateRefused::MfaOn) => Generate::MfaOn,
@@ -83,8 +84,14 @@ fn offer(may: Result<(), GenerateRefused>, password_error: Option<String>) -> Ge
     }
 }
 
-fn state(app: &App, facts: Facts, dates: &Dates, password_error: Option<String>) -> CredentialState {
-    let generate = offer(facts.may_generate, password_error);
+fn state(
+    app: &App,
+    caller: &Caller,
+    facts: Facts,
+    dates: &Dates,
+    password_error: Option<String>,
+) -> CredentialState {
+    let generate = offer(&facts, caller.user.standing.has_password, password_error);
     let token_lasts = lasts(app.config.token_lifespan_seconds);
     let Some(held) = facts.held else { return CredentialState::Empty { token_lasts, generate } };
     let standing = held.standing;
@@ -124,7 +131,7 @@ fn view(held: HeldCredential, dates: &Dates) -> Held {
 async fn now(app: &App, caller: &Caller, notice: Option<Notice>) -> Result<AccountCredentials, Failure> {
     let facts = app.credential_tab(caller).await?;
     let dates = dates(&caller.user, facts.now);
-    Ok(AccountCredentials { notice, ..tab(app, caller, state(app, facts, &dates, None)) })
+    Ok(AccountCredentials { notice, ..tab(app, caller, state(app, caller, facts, &dates, None)) })
 }
 
 /// `GET /account/credentials`.
@@ -232,7 +239,7 @@ async fn ask_again(app: &App, caller: &Caller, failure: &Failure) -> Answer {
         Failure::Generate(GenerateRefused::PasswordNeeded) => "Enter your password.".to_owned(),
         other => other.to_string(),
     };
-    let state = state(app, facts, &dates, Some(words));
+    let state = state(app, caller, facts, &dates, Some(words));
     failed(failure, &tab(app, caller, state))
 }
 

@@ -2,12 +2,22 @@
 //! every page works without a script.
 
 pub mod account;
+pub mod activate;
 pub mod audit;
 pub mod cookie;
 pub mod credentials;
+pub mod federation;
+pub mod forgot_password;
+pub mod identities;
+pub mod mail;
+pub mod mfa;
 pub mod pages;
+pub mod providers;
+pub mod reset_password;
+pub mod second_factor;
 pub mod setup;
 pub mod sign_in;
+pub mod users;
 pub mod view;
 
 use std::sync::Arc;
@@ -21,7 +31,10 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
 };
 use jiff::Timestamp;
-use portcullis_domain::accounts::User;
+use portcullis_domain::{
+    accounts::User,
+    links::{LinkPurpose, LinkRefused},
+};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -96,8 +109,19 @@ fn title(failure: &Failure) -> &'static str {
     match failure {
         Failure::NotSignedIn => "Your session has ended",
         Failure::NotFound => "Page not found",
-        Failure::NotSuperAdmin | Failure::NotOwner | Failure::Generate(_) | Failure::Revoke(_) => "Not allowed",
+        Failure::NotSuperAdmin
+        | Failure::NotOwner
+        | Failure::Generate(_)
+        | Failure::Revoke(_)
+        | Failure::Manage(_)
+        | Failure::Federation(_) => "Not allowed",
+        Failure::Link(LinkRefused::Expired(_)) => "This link has expired",
+        Failure::Link(LinkRefused::Used(_)) => "This link was used already",
+        Failure::Link(LinkRefused::Replaced) => "This link was replaced",
+        Failure::Link(LinkRefused::Unknown) => "This link is not valid",
         Failure::SetUpOver => "This link is no longer valid",
+        Failure::Mfa(_) => "Nothing was changed",
+        Failure::StepOver => "Begin again",
         Failure::Locked(_) => "Too many attempts",
         Failure::Busy | Failure::Unavailable(_) | Failure::Unknown(_) => "Not available right now",
         Failure::Conflict => "Changed by somebody else",
@@ -108,7 +132,11 @@ fn title(failure: &Failure) -> &'static str {
 fn message(failure: &Failure) -> Response {
     failure.log();
     let link = match failure {
-        Failure::NotSignedIn | Failure::SetUpOver => ("/sign-in", "Sign in"),
+        Failure::NotSignedIn | Failure::SetUpOver | Failure::Link(LinkRefused::Used(LinkPurpose::Invitation)) => {
+            ("/sign-in", "Sign in")
+        }
+        // Whoever was invited gets another invitation there.
+        Failure::Link(_) => ("/forgot-password", "Ask for a new link"),
         _ => ("/", "Go to the overview"),
     };
     let content = Message { link: Some(link), ..Message::new("", title(failure), failure.to_string()) };

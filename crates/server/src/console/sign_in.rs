@@ -2,16 +2,25 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, extract::State, http::HeaderMap, response::IntoResponse};
+use axum::{
+    Extension,
+    extract::State,
+    http::HeaderMap,
+    response::{AppendHeaders, IntoResponse, Response},
+};
 use portcullis_domain::{
     audit::Origin,
+    federation::FederationRefused,
     secret::{ExposeSecret, SecretText},
 };
 use serde::Deserialize;
 
 use crate::{
     access::session_cookie,
-    app::{App, Caller},
+    app::{
+        App, Caller,
+        sessions::{NewSession, SignedIn},
+    },
     console::{
         Answer, Asked, Nothing, Typed, cookie, failed, ok, see_other,
         view::{Notice, SignIn},
@@ -24,6 +33,7 @@ use crate::{
 pub struct Arriving {
     next: Option<String>,
     done: Option<String>,
+    problem: Option<String>,
 }
 
 /// What was typed.
@@ -34,8 +44,22 @@ pub struct Credentials {
     next: Option<String>,
 }
 
+/// The page that asks for the second factor.
+pub(crate) const SECOND_FACTOR: &str = "/sign-in/second-factor";
+
+/// The address of the page that asks for the second factor and then leads on.
+pub(crate) fn second_factor(next: Option<&str>) -> String {
+    next.map_or_else(|| SECOND_FACTOR.to_owned(), |n| format!("{SECOND_FACTOR}?next={n}"))
+}
+
+/// The buttons of the providers: id and name.
+async fn providers(app: &App) -> Result<Vec<(String, String)>, Failure> {
+    let all = app.sign_in_providers().await?;
+    Ok(all.into_iter().map(|p| (p.id.to_string(), p.settings.name)).collect())
+}
+
 /// A page of this console, and nothing else: no other host, no scheme, no backslash.
-fn local(next: Option<String>) -> Option<String> {
+pub(crate) fn local(next: Option<String>) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_".contains(c);
     next.filter(|n| n.starts_with('/') && !n.starts_with("//") && n.chars().all(plain))
 }
@@ -50,18 +74,27 @@ pub async fn page(
     headers: HeaderMap,
     Asked(arriving): Asked<Arriving>,
 ) -> Answer {
+    let problem = arriving.problem.as_deref().and_then(FederationRefused::from_code);
     if let Some(cookie) = session_cookie(&headers)
         && app.identify_session(&cookie, origin).await.is_ok()
     {
-        return Ok(see_other("/"));
+        return Ok(match problem {
+            Some(why) => see_other(&format!("/account?problem={}", why.code())),
+            None => see_other("/"),
+        });
     }
     let notice = match arriving.done.as_deref() {
         Some("signed-out") => Some(Notice::done("You have signed out.")),
-        Some("set-up") => Some(Notice::done("Your account is ready. Sign in with it.")),
+        Some("password") => Some(Notice::done("Your password has been changed. Sign in with it.")),
+        Some("again") => Some(Notice::info(Failure::StepOver.to_string())),
+        Some("set-up" | "activated") => Some(Notice::done("Your account is ready. Sign in with it.")),
+        Some("signed-out-there") => Some(Notice::done("You have signed out here and at your provider.")),
         _ => None,
     };
-    let organisation = app.config.organization.clone();
-    ok(&SignIn { organisation, notice, next: local(arriving.next), ..SignIn::default() })
+    let notice = problem.map(|why| Notice::bad(why.to_string())).or(notice);
+    let (organisation, passkeys) = (app.config.organization.clone(), app.passkeys.are_possible());
+    let providers = providers(&app).await?;
+    ok(&SignIn { organisation, passkeys, notice, next: local(arriving.next), providers, ..SignIn::default() })
 }
 
 /// `POST /sign-in`.
@@ -76,19 +109,10 @@ pub async fn sign_in(
 ) -> Answer {
     let next = local(typed.next);
     match app.sign_in(&typed.email, typed.password, origin.clone()).await {
-        Ok(new) => {
-            // The session the browser may still have is another one: it ends.
-            if let Some(old) = session_cookie(&headers)
-                && let Ok(caller) = app.identify_session(&old, origin).await
-            {
-                // If it cannot be ended it ends by itself; the new one has been opened.
-                if let Err(failure) = app.sign_out(&caller).await {
-                    failure.log();
-                }
-            }
-            let to = next.as_deref().unwrap_or("/account/credentials");
-            let to = if new.user.standing.is_super_admin() || next.is_some() { to } else { "/" };
-            Ok(([cookie::set(&new.cookie)], see_other(to)).into_response())
+        Ok(SignedIn::Session(new)) => Ok(signed_in(&app, new, &headers, origin, next.as_deref()).await),
+        Ok(SignedIn::SecondFactor(step)) => {
+            let to = second_factor(next.as_deref());
+            Ok(([cookie::set_ceremony(&step)], see_other(&to)).into_response())
         }
         Err(
             failure @ (Failure::WrongPassword
@@ -99,12 +123,42 @@ pub async fn sign_in(
         ) => {
             let organisation = app.config.organization.clone();
             let error = Some(failure.to_string());
-            let fields_wrong = matches!(failure, Failure::WrongPassword | Failure::Invalid(_));
-            let content = SignIn { organisation, email: typed.email, error, fields_wrong, notice: None, next };
+            let content = SignIn {
+                organisation,
+                email: typed.email,
+                error,
+                fields_wrong: matches!(failure, Failure::WrongPassword | Failure::Invalid(_)),
+                notice: None,
+                next,
+                passkeys: app.passkeys.are_possible(),
+                providers: providers(&app).await?,
+            };
             failed(&failure, &content)
         }
         Err(failure) => Err(failure.into()),
     }
+}
+
+/// The answer to a completed sign-in: the new session, and the page to go to. The session that the
+/// browser may still have is another one: it ends, and so does what was under way.
+pub(crate) async fn signed_in(
+    app: &App,
+    new: NewSession,
+    headers: &HeaderMap,
+    origin: Origin,
+    next: Option<&str>,
+) -> Response {
+    if let Some(old) = session_cookie(headers)
+        && let Ok(caller) = app.identify_session(&old, origin).await
+    {
+        // If it cannot be ended it ends by itself; the new one has been opened.
+        if let Err(failure) = app.sign_out(&caller).await {
+            failure.log();
+        }
+    }
+    let to = next.unwrap_or("/account/credentials");
+    let to = if new.user.standing.is_super_admin() || next.is_some() { to } else { "/" };
+    (AppendHeaders([cookie::set(&new.cookie), cookie::clear_ceremony()]), see_other(to)).into_response()
 }
 
 /// `POST /sign-out`: ends the session on the server and takes the cookie away.
@@ -116,8 +170,11 @@ pub async fn sign_out(
     Extension(caller): Extension<Caller>,
     Typed(Nothing {}): Typed<Nothing>,
 ) -> Answer {
+    let provider = app.provider_of(&caller).await?;
     app.sign_out(&caller).await?;
-    Ok(([cookie::clear()], see_other("/sign-in?done=signed-out")).into_response())
+    let to = provider
+        .map_or_else(|| "/sign-in?done=signed-out".to_owned(), |p| format!("/sign-in/provider/{}/sign-out", p.id));
+    Ok(([cookie::clear()], see_other(&to)).into_response())
 }
 
 /// Whether a password field was filled in.

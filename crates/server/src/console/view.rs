@@ -13,12 +13,27 @@ use portcullis_domain::{
 
 mod audit;
 mod credentials;
+mod federation;
+mod mfa;
+mod people;
 mod when;
 
 pub use audit::{AuditFilter, AuditPage, AuditRow, who_label};
 pub use credentials::{
     AccountCredentials, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
     UseRow, suspended_when, suspended_why,
+};
+pub use federation::{
+    ClaimRow, GoingTo, IdentityChange, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow,
+    ProviderTest, Providers, SignedOut,
+};
+pub use mfa::{
+    MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, PasskeyRow, PasskeySignIn,
+    SecondFactor,
+};
+pub use people::{
+    ActWords, Activate, ForgotPassword, Invite, InvitedPage, MailPage, MailRow, ResetPassword, UserAct, UserPage,
+    UserRow, Users, act_words, credential_now, credential_then, status_badge,
 };
 pub use when::{Dates, Exact, When, lasts};
 
@@ -29,8 +44,14 @@ pub enum Nav {
     Overview,
     /// `/account…`, in the menu of the account.
     Account,
+    /// `/users…`.
+    Users,
+    /// `/mail`.
+    Mail,
     /// `/audit`.
     Audit,
+    /// `/providers…`.
+    Providers,
     /// `/help`, in the menu of the account.
     Help,
     /// None of them.
@@ -215,6 +236,10 @@ pub struct SignIn {
     pub notice: Option<Notice>,
     /// Where to go after signing in (a path of this server).
     pub next: Option<String>,
+    /// Whether passkeys are possible at this server's address.
+    pub passkeys: bool,
+    /// The sign-in providers: id and name.
+    pub providers: Vec<(String, String)>,
 }
 
 /// `GET /setup/{token}`: the first Super Admin.
@@ -338,6 +363,7 @@ pub fn opened_with(opened: Opened) -> &'static str {
     match opened {
         Opened::Password => "Password",
         Opened::PasswordAndMfa => "Password and MFA",
+        Opened::Passkey => "Passkey",
         Opened::Provider => "Sign-in provider",
     }
 }
@@ -360,6 +386,10 @@ pub struct AccountGeneral {
     pub has_password: bool,
     /// The password form.
     pub password: PasswordForm,
+    /// The second factors.
+    pub mfa: MfaSection,
+    /// The identities at providers.
+    pub links: Links,
     /// The user's live sessions, this one first.
     pub sessions: Vec<SessionRow>,
 }

@@ -69,7 +69,7 @@ impl Browser {
             self.js(&std::fs::read_to_string(variable("PORTCULLIS_TEST_AXE")).unwrap()).await;
         }
         let found = self
-            .js("return axe.run(document, { resultTypes: ['violations'] }).then((r) => r.passes.length > 10 && r.violations
+            .js("return axe.run(document, { resultTypes: ['violations'] }).then((r) => r.passes.length > 7 && r.violations
                  .filter((v) => ['serious', 'critical'].includes(v.impact))
                  .map((v) => ({ rule: v.id, help: v.help, at: v.nodes.map((n) => n.html + ' ' + n.failureSummary) })))")
             .await;

@@ -10,13 +10,19 @@
 mod account;
 mod audit;
 mod browser;
+mod federation;
 mod journey;
 mod keyboard;
 mod look;
+mod mfa;
 mod no_script;
+mod people;
 mod secrets;
 mod server;
 mod states;
 #[allow(dead_code, unused_imports, unused_macros, reason = "the HTTP suite uses the rest of it")]
 #[path = "../http/support.rs"]
 mod support;
+#[allow(dead_code, reason = "the HTTP suite uses the rest of it")]
+#[path = "../http/mfa/tab.rs"]
+mod tab;

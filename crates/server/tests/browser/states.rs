@@ -37,6 +37,7 @@ async fn session(world: &World, user: &User, opened: Opened, cookie: &str) -> St
         handle: world.clock.id(),
         user: user.id,
         opened,
+        provider: None,
         opened_at: now,
         seen_at: now,
         password_at: None,
@@ -108,9 +109,9 @@ async fn not_available() {
     assert_eq!(browser.count(".generate").await, 0);
     browser.look("federated").await;
 
+    let person = world.sign_in("maria@acme.example").await;
     let now = world.clock.now();
     change(&world, &maria, |u| u.standing.mfa_since = Some(now)).await;
-    let person = world.sign_in("maria@acme.example").await;
     browser.give_cookie(&person.cookie).await;
     browser.go("/account/credentials").await;
     browser.says("Not available while multi-factor authentication is on.").await;

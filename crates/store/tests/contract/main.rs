@@ -8,7 +8,12 @@
 mod accounts;
 mod audit;
 mod credentials;
+mod federation;
+mod links;
+mod mail;
+mod mfa;
 mod open;
+mod people;
 mod sessions;
 mod support;
 mod tokens;

@@ -87,7 +87,9 @@ async fn another_master_key_is_refused_and_a_ring_with_the_right_one_is_not(fres
 }
 
 async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
+    fresh.store.claim([1; 16], now()).await.unwrap();
     fresh.super_admin("maria@acme.example").await;
+    let newest = fresh.raw("SELECT MAX(version) FROM _sqlx_migrations").await.unwrap();
     fresh
         .raw(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -98,9 +100,12 @@ async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
     fresh.store.close().await;
     let before = bytes(&fresh.database);
     let error = refused(&fresh.database, MasterKeys::one([7; 32])).await;
-    assert!(matches!(error, OpenError::Newer(99, 1)), "{error:?}");
+    assert!(matches!(error, OpenError::Newer(99, n) if n == newest), "{error:?}");
+    let only_look = OpenOptions { only_look: true, ..OpenOptions::default() };
+    let looked_at = Store::open(&fresh.database, keys(), &only_look).await.err().unwrap();
+    assert!(matches!(looked_at, OpenError::Newer(99, _)), "not even looked at: {looked_at:?}");
     assert_eq!(bytes(&fresh.database), before);
-    assert_eq!(fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations WHERE success").await, Some(2));
+    assert_eq!(fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations WHERE success").await, Some(newest + 1));
     assert_eq!(fresh.raw("SELECT COUNT(*) FROM users WHERE later IS NULL AND status = 'active'").await, Some(1));
     assert_eq!(fresh.raw("SELECT seq FROM audit_head").await, Some(1));
 }

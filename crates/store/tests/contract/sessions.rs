@@ -28,6 +28,7 @@ fn session(user: UserId) -> Session {
         handle: id(),
         user,
         opened: Opened::Password,
+        provider: None,
         opened_at: now(),
         seen_at: now(),
         password_at: Some(now()),

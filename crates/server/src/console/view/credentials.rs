@@ -19,6 +19,8 @@ pub enum Generate {
     Federated {
         /// The provider's name.
         provider: String,
+        /// Whether the account has a local password to sign in with instead.
+        has_password: bool,
     },
     /// MFA is on (C-9).
     MfaOn,

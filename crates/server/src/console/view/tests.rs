@@ -58,7 +58,7 @@ fn suspended(why: Suspension) -> String {
 fn every_state() -> Vec<String> {
     vec![
         empty(allowed()),
-        empty(Generate::Federated { provider: "Acme <SSO>".to_owned() }),
+        empty(Generate::Federated { provider: "Acme <SSO>".to_owned(), has_password: true }),
         empty(Generate::MfaOn),
         page(CredentialState::Active(held(3)), true),
         suspended(Suspension::MfaOn),
@@ -102,7 +102,10 @@ fn c3_only_a_super_admin_sees_the_credentials_tab_and_the_audit_log() {
 fn c4_c9_generating_that_is_refused_has_no_button_but_a_reason() {
     assert!(empty(allowed()).contains(">Generate Credentials</button>"));
     for (refused, reason) in [
-        (Generate::Federated { provider: "Acme SSO".to_owned() }, "You signed in with Acme SSO."),
+        (
+            Generate::Federated { provider: "Acme SSO".to_owned(), has_password: true },
+            "You signed in with Acme SSO.",
+        ),
         (Generate::MfaOn, "do not work for accounts with MFA"),
         (Generate::NoLocalPassword, "no Portcullis password"),
     ] {

@@ -1,0 +1,145 @@
+//! What a proven answer of a provider does: signs a user in, makes one, links an identity.
+
+use jiff::Timestamp;
+use portcullis_domain::{
+    accounts::{Language, Standing, Status, TimeZoneName, User, UserId},
+    audit::{By, Entry, Event, Origin},
+    federation::{self, Decision, FederationRefused, LinkedIdentity, Provider, Told},
+};
+use portcullis_store::Act;
+
+use crate::{
+    app::{
+        App, Caller,
+        credentials::present,
+        sessions::{FirstFactor, SignedIn},
+    },
+    error::Failure,
+};
+
+impl App {
+    /// Signs in who has this identity, or makes an account for them where the provider does that.
+    ///
+    /// # Errors
+    /// [`Failure::Federation`] with the rule that refuses.
+    pub(super) async fn sign_in_through(
+        &self,
+        provider: &Provider,
+        told: &Told,
+        origin: &Origin,
+    ) -> Result<SignedIn, Failure> {
+        let now = self.clock.now();
+        let mut act = self.store.act().await?;
+        // Removed or changed while the provider was asked: its word counts no more.
+        let settings = act.provider(provider.id).await?.filter(|p| p.settings.issuer == provider.settings.issuer);
+        let settings = settings.ok_or(FederationRefused::VisitOver)?.settings;
+        let owner = match act.linked_identity(&told.identity).await? {
+            Some(linked) => act.user(linked.user).await?,
+            None => None,
+        };
+        let taken = match &told.email {
+            Some(email) => act.user_by_email(email).await?.is_some(),
+            None => false,
+        };
+        match (federation::sign_in(&settings, told, owner.as_ref(), taken), owner) {
+            (Ok(Decision::Known(_)), Some(user)) => {
+                act.note_identity(&told.identity, email_of(told), now).await?;
+                let first = FirstFactor::provider(provider.id);
+                self.first_factor_was_right(act, user, &first, origin, now).await
+            }
+            (Ok(Decision::Make { email, name, role }), None) => {
+                let standing = Standing {
+                    role: (role, now),
+                    status: (Status::Active, now),
+                    mfa_since: None,
+                    has_password: false,
+                };
+                let id = UserId(self.clock.id());
+                let (language, time_zone) = (Language::EnglishInternational, TimeZoneName::utc());
+                let user = User { id, email, name, language, time_zone, standing, created_at: now };
+                self.sign_in_new(act, user, provider, told, origin, now).await
+            }
+            (Err(why), Some(user)) => {
+                let by = By::User(user.id.to_string());
+                let entry = Entry::done(now, by, origin, Event::SignedIn, user.id.to_string());
+                act.commit(&[entry.with("provider", settings.name).refused(why.code())]).await?;
+                Err(why.into())
+            }
+            (Err(why), None) => Err(why.into()),
+            (decided, owner) => Err(Failure::Internal(format!("{decided:?} for {:?}", owner.map(|u| u.id)))),
+        }
+    }
+
+    /// Makes the user and the link, and opens the session: all of it, or nothing.
+    async fn sign_in_new(
+        &self,
+        mut act: Act,
+        user: User,
+        provider: &Provider,
+        told: &Told,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<SignedIn, Failure> {
+        act.add_user(&user, None).await?;
+        act.link_identity(&LinkedIdentity {
+            identity: told.identity.clone(),
+            user: user.id,
+            email: email_of(told).to_owned(),
+            linked_at: now,
+            signed_in_at: Some(now),
+        })
+        .await?;
+        let id = user.id.to_string();
+        let name = provider.settings.name.as_str();
+        let record =
+            |event| Entry::done(now, By::User(id.clone()), origin, event, id.clone()).with("provider", name);
+        let created = record(Event::UserCreated)
+            .with("email", user.email.as_str())
+            .with("role", user.standing.role.0.code());
+        let linked = record(Event::IdentityLinked).with("what", "linked");
+        // The account was made here and now, so it has no second factor to ask for.
+        let how = FirstFactor::provider(provider.id).how(false);
+        let (new, signed_in) = self.open_session(&mut act, user, how, origin, now).await?;
+        act.commit(&[created, linked, signed_in]).await?;
+        Ok(SignedIn::Session(new))
+    }
+
+    /// Links an identity to the account of the caller.
+    ///
+    /// # Errors
+    /// [`Failure::Federation`] with the rule that refuses; the attempt is on record then.
+    pub(super) async fn link_identity(
+        &self,
+        caller: &Caller,
+        provider: &Provider,
+        told: &Told,
+    ) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let mut act = self.store.act().await?;
+        let caller = present(self, &mut act, caller).await?;
+        let id = caller.user.id;
+        let owner = act.linked_identity(&told.identity).await?.map(|l| l.user);
+        let decided =
+            federation::is_local(&caller.actor, &caller.user.standing).and_then(|()| federation::link(id, owner));
+        let entry = Entry::done(now, caller.by(), &caller.origin, Event::IdentityLinked, id.to_string())
+            .with("provider", provider.settings.name.as_str())
+            .with("what", "linked");
+        if let Err(why) = decided {
+            act.commit(&[entry.refused(why.code())]).await?;
+            return Err(why.into());
+        }
+        act.link_identity(&LinkedIdentity {
+            identity: told.identity.clone(),
+            user: id,
+            email: email_of(told).to_owned(),
+            linked_at: now,
+            signed_in_at: None,
+        })
+        .await?;
+        Ok(act.commit(&[entry]).await?)
+    }
+}
+
+fn email_of(told: &Told) -> &str {
+    told.email.as_ref().map_or("", |e| e.as_str())
+}
