@@ -70,8 +70,10 @@ pub enum LinkRefused {
         LinkPurpose::PasswordReset => "If you do not know the new password, ask for a new link.",
     })]
     Used(LinkPurpose),
-    /// A newer one is there.
-    #[error("This link was replaced by a newer one. Use the link in the latest mail, or ask for another.")]
+    /// A newer one is there, or what it was for was done in another way.
+    #[error(
+        "This link was replaced by a newer one, or the password was changed since. Use the link in the latest mail, or ask for another."
+    )]
     Replaced,
     /// Its time is over.
     #[error("This link has expired. It was good for {}. Ask for a new one.", match .0 {

@@ -91,6 +91,24 @@ impl Tx {
             .transpose()
     }
 
+    /// Looks at a ceremony as [`Tx::ceremony`] does, and holds it until the transaction ends: what
+    /// another one has changed is seen, and what it wants to change waits.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hold_ceremony(
+        &mut self,
+        digest: &[u8; 32],
+        kind: &str,
+        now: Timestamp,
+    ) -> Result<Option<Ceremony>, StoreError> {
+        let sql = "UPDATE ceremonies SET kind = kind WHERE digest = $1 AND kind = $2 AND expires_at > $3 \
+                   RETURNING kind, user_id, sealed, sealed_by, begun_at, expires_at";
+        query!(self, fetch_optional as Row, sql, digest.to_vec(), kind, now.as_microsecond())?
+            .map(Ceremony::try_from)
+            .transpose()
+    }
+
     /// Puts another state in the place of what a ceremony remembers. `false` when it is gone.
     ///
     /// # Errors

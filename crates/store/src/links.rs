@@ -59,7 +59,11 @@ impl Tx {
         .map(drop)
     }
 
-    async fn replace_links(
+    /// Replaces the links of a user for a purpose that are not used yet: none of them works any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn replace_links(
         &mut self,
         user: UserId,
         purpose: LinkPurpose,

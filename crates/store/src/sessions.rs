@@ -226,9 +226,11 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn hold_sign_in_failures(&mut self, counted: &[u8; 32]) -> Result<(), StoreError> {
-        let sql = "UPDATE sign_in_failures SET failures = failures WHERE counted = $1";
-        query!(self, execute, sql, counted.to_vec()).map(drop)
+    pub async fn hold_sign_in_failures(&mut self, counted: &[u8; 32], now: Timestamp) -> Result<(), StoreError> {
+        // A row of none where there was no row: what is not there cannot be held.
+        let sql = "INSERT INTO sign_in_failures (counted, failures, last_at) VALUES ($1, 0, $2) \
+                   ON CONFLICT (counted) DO UPDATE SET failures = sign_in_failures.failures";
+        query!(self, execute, sql, counted.to_vec(), now.as_microsecond()).map(drop)
     }
 
     /// Whether an account signed in before from a network, by the keyed digest of both.

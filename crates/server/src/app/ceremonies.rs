@@ -125,6 +125,21 @@ impl App {
         found.map(|c| self.opened(kind, &c)).transpose()
     }
 
+    /// Looks at a ceremony in order to [`App::keep`] another state of it: until this transaction ends
+    /// nobody else changes or takes it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn held<T: DeserializeOwned>(
+        &self,
+        tx: &mut Tx,
+        kind: Kind,
+        secret: &str,
+    ) -> Result<Option<(Option<UserId>, T)>, Failure> {
+        let found = tx.hold_ceremony(&secret_digest(secret), kind.code(), self.clock.now()).await?;
+        found.map(|c| self.opened(kind, &c)).transpose()
+    }
+
     /// Takes a ceremony: of two at once one gets it, and none that is over.
     ///
     /// # Errors

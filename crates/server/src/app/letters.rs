@@ -135,10 +135,15 @@ const NOT_YOU_AT_A_PROVIDER: &str = "If this was not you, sign in, and sign out 
 const NOTHING_TO_DO: &str =
     "You are told because the credential is yours. There is nothing to do if you expected it.";
 
-/// Where something came from, in one line.
+/// Where something came from, in one line, and with which program.
 fn from(origin: &Origin) -> String {
     let agent = if origin.user_agent.is_empty() { "an unnamed program" } else { &origin.user_agent };
-    if origin.ip.is_empty() { "the server's own machine".to_owned() } else { format!("{} ({agent})", origin.ip) }
+    if origin.ip.is_empty() { place(origin) } else { format!("{} ({agent})", origin.ip) }
+}
+
+/// The same of a stranger: nothing that they wrote themselves stands in a mail to somebody else.
+fn place(origin: &Origin) -> String {
+    if origin.ip.is_empty() { "the server's own machine".to_owned() } else { origin.ip.clone() }
 }
 
 impl Letter<'_> {
@@ -165,7 +170,7 @@ impl Letter<'_> {
                 kind: MailKind::PasswordReset,
                 subject: "Choose a new password".to_owned(),
                 paragraphs: vec![
-                    format!("Somebody asked for a new password for your account, from {}.", from(origin)),
+                    format!("Somebody asked for a new password for your account, from {}.", place(origin)),
                     format!("The link works once, until {}. It does not turn off multi-factor authentication.", when(*until)),
                 ],
                 action: Some(("Choose a new password", (*link).to_owned())),
@@ -175,7 +180,7 @@ impl Letter<'_> {
                 kind: MailKind::NoPassword,
                 subject: "Your account has no password here".to_owned(),
                 paragraphs: vec![
-                    format!("Somebody asked for a new password for your account, from {}.", from(origin)),
+                    format!("Somebody asked for a new password for your account, from {}.", place(origin)),
                     if providers.is_empty() {
                         "Your account signs in through a provider that is not set up any more. Ask a Super Admin for help.".to_owned()
                     } else {

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod ceremonies;
 pub mod credentials;
 pub mod federation;
+pub(crate) mod first_factor;
 pub mod housekeeping;
 pub mod identities;
 pub mod keys;

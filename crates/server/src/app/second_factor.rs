@@ -16,8 +16,9 @@ use crate::{
     app::{
         App,
         ceremonies::Kind,
+        first_factor::{FirstFactor, How},
         passkeys::{Answered, Asked, NotGood, Question},
-        sessions::{FirstFactor, How, NewSession},
+        sessions::NewSession,
     },
     error::Failure,
 };
@@ -81,7 +82,7 @@ impl App {
     /// [`Failure::StepOver`] when no sign-in is between its factors in this browser.
     pub async fn second_step(&self, secret: &str) -> Result<SecondStep, Failure> {
         let mut tx = self.store.write().await?;
-        let begun = self.under_way::<Step>(&mut tx, Kind::SecondFactor, secret).await?;
+        let begun = self.held::<Step>(&mut tx, Kind::SecondFactor, secret).await?;
         let Some((Some(user), mut step)) = begun else { return Err(Failure::StepOver) };
         let (factors, codes_left) = (tx.factors(user).await?, tx.recovery_codes_left(user).await?);
         let asked = self.question_for(&mut tx, user).await?;
@@ -131,7 +132,7 @@ impl App {
         self.count_attempt(&user.email, origin, now, &entry).await?;
         let mut act = self.store.act().await?;
         // Everything again inside the act: another request may have been faster.
-        let begun = self.under_way::<Step>(&mut act, Kind::SecondFactor, secret).await?;
+        let begun = self.held::<Step>(&mut act, Kind::SecondFactor, secret).await?;
         let Some((_, mut step)) = begun else { return Err(Failure::StepOver) };
         let user = act.user(id).await?.ok_or(Failure::StepOver)?;
         if user.standing.status.0 != Status::Active || user.standing.mfa_since.is_none() {
@@ -140,10 +141,16 @@ impl App {
             act.commit(&[entry.refused(if active { "mfa_off" } else { "not_active" })]).await?;
             return Err(if active { Failure::StepOver } else { Failure::NotActive });
         }
+        if !step.first.still_holds(&mut act, &user).await? {
+            self.end_step(&mut act, secret).await?;
+            act.commit(&[entry.refused("first_factor_over")]).await?;
+            return Err(Failure::StepOver);
+        }
         let question = step.question.take();
         match self.prove(&mut act, &user, &proof, question, now).await? {
             Ok(proven) => {
                 self.end_step(&mut act, secret).await?;
+                step.first.note(&mut act, now).await?;
                 let (new, entry) = self.open_session(&mut act, user, step.first.how(true), origin, now).await?;
                 act.commit(&[noted(entry, &proven)]).await?;
                 Ok(Completed { new, codes_left: proven.codes_left })

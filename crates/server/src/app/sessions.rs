@@ -8,17 +8,18 @@ use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
     accounts::{Counted, Email, LONGEST_LOCK, RUN_IS_FORGOTTEN, Status, User, UserId, locked_until},
     audit::{By, Entry, Event, Origin},
+    links::LinkPurpose,
     secret::{ExposeSecret, SecretText},
-    sessions::{Opened, Session},
+    sessions::Session,
 };
 use portcullis_store::{Act, Purpose, Store, Tx};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     app::{
         App, Caller, Via,
-        ceremonies::{self, Kind},
+        ceremonies::Kind,
+        first_factor::{FirstFactor, How},
         letters::Letter,
         refusals::network,
         second_factor::Step,
@@ -40,62 +41,6 @@ pub enum SignedIn {
     Session(NewSession),
     /// The second factor: the value of the cookie that says so.
     SecondFactor(SecretText),
-}
-
-/// The first factor of a sign-in, once it was right: how the session is opened if nothing else is
-/// needed. It is remembered, sealed, while the second factor is asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct FirstFactor {
-    opened: String,
-    provider: Option<Uuid>,
-    password_at: Option<i64>,
-}
-
-impl FirstFactor {
-    /// The local password, given now.
-    #[must_use]
-    pub fn password(now: Timestamp) -> Self {
-        Self {
-            opened: Opened::Password.code().to_owned(),
-            provider: None,
-            password_at: ceremonies::kept(Some(now)),
-        }
-    }
-
-    /// An identity at a provider.
-    #[must_use]
-    pub fn provider(provider: Uuid) -> Self {
-        Self { opened: Opened::Provider.code().to_owned(), provider: Some(provider), password_at: None }
-    }
-
-    /// Whether it was an identity at a provider, and at which.
-    #[must_use]
-    pub fn through(&self) -> Option<Uuid> {
-        self.provider
-    }
-
-    /// How the session is opened without a second factor, or after one. A federated login stays one.
-    #[must_use]
-    pub fn how(&self, second_factor: bool) -> How {
-        let opened = match Opened::from_code(&self.opened) {
-            Some(Opened::Password) if second_factor => Opened::PasswordAndMfa,
-            Some(opened) => opened,
-            // The strictest reading of what cannot be read: what a federated login may not, it may not.
-            None => Opened::Provider,
-        };
-        How { opened, provider: self.provider, password_at: ceremonies::instant(self.password_at) }
-    }
-}
-
-/// How a session is opened.
-#[derive(Debug, Clone, Copy)]
-pub struct How {
-    /// In which way.
-    pub opened: Opened,
-    /// Through which provider.
-    pub provider: Option<Uuid>,
-    /// When the password was given (C-12).
-    pub password_at: Option<Timestamp>,
 }
 
 /// 256 random bits need no key and no slowness: SHA-256 is enough.
@@ -125,7 +70,9 @@ impl Counters {
     /// that the account signed in from before is not locked by what others do elsewhere.
     async fn attempt(&self, store: &Store, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
         let mut tx = store.write().await?;
-        tx.hold_sign_in_failures(&self.network).await?;
+        for name in [&self.network, &self.anywhere] {
+            tx.hold_sign_in_failures(name, now).await?;
+        }
         let locked = self.locked(&mut tx, now).await?;
         if locked.is_none() {
             for name in [&self.network, &self.anywhere] {
@@ -215,7 +162,7 @@ impl App {
             act.commit(&[entry.refused("wrong_password")]).await?;
             return Err(Failure::WrongPassword);
         }
-        self.first_factor_was_right(act, user, &FirstFactor::password(now), &origin, now).await
+        self.first_factor_was_right(act, user, &FirstFactor::password(&hash, now), &origin, now).await
     }
 
     /// Goes on after a right first factor: refuses who is not active, asks for the second factor
@@ -238,17 +185,19 @@ impl App {
             return Err(Failure::NotActive);
         }
         if user.standing.mfa_since.is_some() {
-            // Not an act yet: nobody has signed in, and who fails now is on record by that.
+            // Not an act yet: nobody has signed in, and who fails now is on record by that. What is
+            // changed meanwhile is seen when the sign-in is completed.
             drop(act);
             let mut tx = self.store.write().await?;
             let step = Step::after(first);
-            if first.through().is_none() {
+            if first.is_password() {
                 Counters::new(self, &user.email, origin).take_back(&mut tx, now).await?;
             }
             let cookie = self.begin(&mut tx, Kind::SecondFactor, Some(user.id), &step).await?;
             tx.commit().await?;
             return Ok(SignedIn::SecondFactor(cookie));
         }
+        first.note(&mut act, now).await?;
         let (new, entry) = self.open_session(&mut act, user, first.how(false), origin, now).await?;
         act.commit(&[entry]).await?;
         Ok(SignedIn::Session(new))
@@ -509,6 +458,8 @@ impl App {
         }
         let ended = act.end_other_sessions(user.id, session.handle).await?;
         act.end_ceremonies_of(user.id).await?;
+        // A link that replaces the password was for the one that is gone.
+        act.replace_links(user.id, LinkPurpose::PasswordReset, now).await?;
         if !act.renew_session(digest, &renewed, now).await? {
             return Err(Failure::NotSignedIn);
         }

@@ -11,7 +11,7 @@ pub use hostile::Hostile;
 use portcullis_domain::accounts::{Role, Status};
 use reqwest::StatusCode;
 use serde_json::json;
-pub use visitor::{Visitor, location, scene, set_up, typed};
+pub use visitor::{Visitor, link, location, scene, set_up, typed};
 
 use crate::support::{PASSWORD, World, on_both};
 

@@ -8,14 +8,13 @@ use std::collections::HashSet;
 use jiff::SignedDuration;
 use portcullis_domain::{
     accounts::UserId,
-    federation::{Identity, LinkedIdentity},
     links::{Link, LinkPurpose},
 };
 use reqwest::StatusCode;
 use uuid::Uuid;
 
 use crate::{
-    federation::{Hostile, set_up},
+    federation::{Hostile, link, set_up},
     mfa::tab::{Page, Phone, SESSION, STEP, Tab},
     support::{PASSWORD, World},
 };
@@ -120,12 +119,7 @@ impl Walk {
         let hostile = Hostile::start(&world.clock).await;
         let provider = set_up(&world, &person, &hostile, false).await;
         let maria = world.user_of(MARIA).await.id;
-        let mut act = world.app.store.write().await.unwrap();
-        let identity = Identity::new(hostile.url(), "ana-7").unwrap();
-        let linked_at = world.clock.now();
-        let linked = LinkedIdentity { identity, user: maria, email: String::new(), linked_at, signed_in_at: None };
-        act.link_identity(&linked).await.unwrap();
-        act.commit().await.unwrap();
+        link(&world, &hostile, maria).await;
         let mut tab = Tab::of(&world, &person);
         let (phone, codes) = tab.set_up_app(&world).await;
         tab.post("/sign-out", &[]).await;
@@ -151,18 +145,6 @@ impl Walk {
             ids: HashSet::new(),
             opened: 0,
         }
-    }
-
-    async fn visit(&mut self) -> Page {
-        let page = self.tab.post(&format!("/sign-in/provider/{}", self.provider), &[]).await;
-        let on_the_way = page.text.split_once("content=\"0;url=");
-        let (_, rest) =
-            on_the_way.unwrap_or_else(|| panic!("not on the way: {} {} {}", page.status, page.to, page.text));
-        let there = rest.split('"').next().unwrap().replace("&#38;", "&");
-        let back = self.hostile.approve(&there);
-        self.last_callback = format!("{}?{}", back.path(), back.query().unwrap());
-        let callback = self.last_callback.clone();
-        self.tab.get(&callback).await
     }
 
     async fn reset(&mut self) -> Page {
@@ -246,7 +228,8 @@ impl Walk {
         }
         // A network may begin so many visits a minute.
         self.world.pass(SignedDuration::from_secs(2));
-        let page = self.visit().await;
+        let (page, callback) = self.tab.through(&self.hostile, self.provider).await;
+        self.last_callback = callback;
         assert_eq!(page.to, "/sign-in/second-factor", "MFA is asked for by this way too");
         self.model.first = true;
     }

@@ -17,6 +17,7 @@ on_both! {
     removing_all_factors_leaves_those_of_others
     of_many_parallel_takers_of_a_ceremony_exactly_one_gets_it
     the_state_of_a_ceremony_is_kept_while_it_goes_on
+    of_many_parallel_changes_of_a_ceremony_none_is_lost
     a_right_attempt_is_taken_back_and_never_below_none
 }
 
@@ -205,6 +206,25 @@ async fn the_state_of_a_ceremony_is_kept_while_it_goes_on(fresh: Fresh) {
     assert!(keep(5, "second_factor").await);
     let found = fresh.read(async |tx| tx.ceremony(&[5; 32], "second_factor", after(1)).await.unwrap()).await;
     assert_eq!(found.unwrap().state, sealed(2));
+}
+
+async fn of_many_parallel_changes_of_a_ceremony_none_is_lost(fresh: Fresh) {
+    async fn one_more(store: Store) {
+        let mut tx = store.write().await.unwrap();
+        let held = tx.hold_ceremony(&[5; 32], "second_factor", after(1)).await.unwrap().unwrap();
+        let next = sealed(held.state.bytes[0] + 1);
+        assert!(tx.keep_ceremony(&[5; 32], "second_factor", &next).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+    begun(&fresh).await;
+    let stores = [fresh.store.clone(), fresh.another_node().await];
+    at_once(20, |n| one_more(stores[n % 2].clone())).await;
+    let held = async |digest, kind: &str, at| {
+        fresh.write(async |tx| tx.hold_ceremony(&[digest; 32], kind, after(at)).await.unwrap()).await
+    };
+    assert_eq!(held(5, "second_factor", 1).await.unwrap().state, sealed(21));
+    assert!(held(5, "second_factor", 300).await.is_none(), "its time is over");
+    assert!(held(5, "passkey_making", 1).await.is_none() && held(6, "second_factor", 1).await.is_none());
 }
 
 async fn a_right_attempt_is_taken_back_and_never_below_none(fresh: Fresh) {

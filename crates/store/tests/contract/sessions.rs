@@ -19,6 +19,7 @@ on_both! {
     ending_the_other_sessions_keeps_this_one_and_other_users
     a_session_that_is_over_is_dropped_and_no_other
     a8_a_hundred_parallel_failures_are_a_hundred
+    a8_whoever_holds_a_count_looks_at_it_alone
     a8_a_forgotten_run_begins_at_one
     a8_runs_are_forgotten_one_by_one_and_by_age
 }
@@ -193,6 +194,24 @@ async fn a8_a_hundred_parallel_failures_are_a_hundred(fresh: Fresh) {
     }
     assert_eq!(failures(&fresh, 1).await, Some(FailureCount { failures: 100, last: now() }));
     assert_eq!(failures(&fresh, 2).await, None, "another name has a run of its own");
+}
+
+async fn a8_whoever_holds_a_count_looks_at_it_alone(fresh: Fresh) {
+    /// Counts one more if there are fewer than five.
+    async fn attempt(store: Store) -> bool {
+        let mut tx = store.write().await.unwrap();
+        tx.hold_sign_in_failures(&[1; 32], now()).await.unwrap();
+        let so_far = tx.sign_in_failures(&[1; 32]).await.unwrap().unwrap().failures;
+        if so_far < 5 {
+            tx.count_sign_in_failure(&[1; 32], now(), after(-86_400)).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        so_far < 5
+    }
+    let nodes = [fresh.store.clone(), fresh.another_node().await];
+    let counted = at_once(40, |n| attempt(nodes[n % 2].clone())).await;
+    assert_eq!(counted.iter().filter(|c| **c).count(), 5, "the first too, when there is no count yet");
+    assert_eq!(failures(&fresh, 1).await, Some(FailureCount { failures: 5, last: now() }));
 }
 
 async fn a8_a_forgotten_run_begins_at_one(fresh: Fresh) {

@@ -9,11 +9,7 @@ use portcullis_domain::{
 use portcullis_store::Act;
 
 use crate::{
-    app::{
-        App, Caller,
-        credentials::present,
-        sessions::{FirstFactor, SignedIn},
-    },
+    app::{App, Caller, credentials::present, first_factor::FirstFactor, sessions::SignedIn},
     error::Failure,
 };
 
@@ -43,8 +39,7 @@ impl App {
         };
         match (federation::sign_in(&settings, told, owner.as_ref(), taken), owner) {
             (Ok(Decision::Known(_)), Some(user)) => {
-                act.note_identity(&told.identity, email_of(told), now).await?;
-                let first = FirstFactor::provider(provider.id);
+                let first = FirstFactor::provider(provider.id, told);
                 self.first_factor_was_right(act, user, &first, origin, now).await
             }
             (Ok(Decision::Make { email, name, role }), None) => {
@@ -98,7 +93,7 @@ impl App {
             .with("role", user.standing.role.0.code());
         let linked = record(Event::IdentityLinked).with("what", "linked");
         // The account was made here and now, so it has no second factor to ask for.
-        let how = FirstFactor::provider(provider.id).how(false);
+        let how = FirstFactor::provider(provider.id, told).how(false);
         let (new, signed_in) = self.open_session(&mut act, user, how, origin, now).await?;
         act.commit(&[created, linked, signed_in]).await?;
         Ok(SignedIn::Session(new))

@@ -53,7 +53,7 @@ async fn invited_again() {
 
     let other = Browser::open(&world.url).await;
     other.go(&first).await;
-    other.says("This link was replaced by a newer one. Use the link in the latest mail").await;
+    other.says("This link was replaced by a newer one").await;
     other.look("link-replaced").await;
     activate(&other, &second, ANA).await;
     // Opened once more, by somebody who thinks that it did not work.

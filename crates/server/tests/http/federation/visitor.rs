@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_domain::accounts::Role;
+use portcullis_domain::{
+    accounts::{Role, UserId},
+    federation::{Identity, LinkedIdentity},
+};
 use reqwest::{Method, Response, StatusCode, header};
 use uuid::Uuid;
 
 use super::hostile::{CLIENT_SECRET, Hostile};
-use crate::support::{Person, World};
+use crate::{
+    mfa::tab::{Page, Tab},
+    support::{Person, World},
+};
 
 /// A browser with its cookies.
 #[derive(Clone)]
@@ -90,6 +96,21 @@ impl Visitor {
     }
 }
 
+impl Tab {
+    /// Goes to a provider and comes back as somebody who says yes there. Gives the address of the
+    /// answer too, which is the same in this tab again.
+    pub async fn through(&mut self, hostile: &Hostile, provider: Uuid) -> (Page, String) {
+        let page = self.post(&format!("/sign-in/provider/{provider}"), &[]).await;
+        let on_the_way = page.text.split_once("content=\"0;url=");
+        let (_, rest) =
+            on_the_way.unwrap_or_else(|| panic!("not on the way: {} {} {}", page.status, page.to, page.text));
+        let there = rest.split('"').next().unwrap().replace("&#38;", "&");
+        let back = hostile.approve(&there);
+        let callback = format!("{}?{}", back.path(), back.query().unwrap());
+        (self.get(&callback).await, callback)
+    }
+}
+
 /// Where an answer leads.
 pub fn location(response: &Response) -> String {
     assert_eq!(response.status(), StatusCode::SEE_OTHER);
@@ -129,4 +150,20 @@ pub async fn scene(world: &World) -> (Person, Hostile, Uuid) {
     let hostile = Hostile::start(&world.clock).await;
     let id = set_up(world, &maria, &hostile, true).await;
     (maria, hostile, id)
+}
+
+/// Links the identity that a hostile provider tells to a user, as that user's local session does.
+pub async fn link(world: &World, hostile: &Hostile, user: UserId) -> Identity {
+    let identity = Identity::new(hostile.url(), "ana-7").unwrap();
+    let linked = LinkedIdentity {
+        identity: identity.clone(),
+        user,
+        email: String::new(),
+        linked_at: world.clock.now(),
+        signed_in_at: None,
+    };
+    let mut tx = world.app.store.write().await.unwrap();
+    tx.link_identity(&linked).await.unwrap();
+    tx.commit().await.unwrap();
+    identity
 }

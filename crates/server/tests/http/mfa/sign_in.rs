@@ -1,16 +1,22 @@
 //! The second step: asked after the password, right once, over after five minutes or five errors.
 
 use jiff::SignedDuration;
-use portcullis_domain::accounts::{Role, Status};
-use portcullis_store::{Ceremony, Purpose};
+use portcullis_domain::{
+    accounts::{Role, Status},
+    federation::Identity,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{
     on_both_named,
     tab::{Page, Phone, SESSION, STEP, Tab},
 };
-use crate::support::{PASSWORD, World};
+use crate::{
+    federation::{Hostile, link, set_up},
+    support::{PASSWORD, World},
+};
 
 on_both_named! {
     a5_the_second_factor_is_asked_after_the_password_and_opens_a_session_of_a_new_id
@@ -23,6 +29,7 @@ on_both_named! {
     a_step_is_taken_once_and_never_by_another_browser_or_for_another_kind
     a_new_password_deactivation_and_mfa_turned_off_end_a_step
     a_federated_login_stays_one_after_the_second_factor
+    a_first_factor_that_is_over_opens_nothing_with_the_second
     the_api_signs_in_with_password_and_code_in_one_request
 }
 
@@ -102,16 +109,15 @@ async fn protocol38_a_code_of_the_app_counts_once(world: World) {
 
 async fn protocol38_of_twenty_parallel_uses_of_a_code_exactly_one_signs_in(world: World) {
     let (_, phone, codes) = maria(&world).await;
-    let user = world.user_of(MARIA).await.id;
     for code in [phone.code(&world), codes[0].clone()] {
-        let mut tasks = Vec::new();
-        for n in 0..20u8 {
-            // Sign-ins whose first factor was right, as many as no lock-out allows.
-            let secret = format!("step-{n}-{code}");
-            begin(&world, &secret, json!({ "opened": "password", "provider": null, "password_at": null }), user)
-                .await;
+        let mut tabs = Vec::new();
+        for _ in 0..20u8 {
             let mut tab = Tab::new(&world);
-            tab.cookies.insert(STEP.to_owned(), secret);
+            assert_eq!(tab.password(MARIA).await.to, "/sign-in/second-factor");
+            tabs.push(tab);
+        }
+        let mut tasks = Vec::new();
+        for mut tab in tabs {
             let code = code.clone();
             tasks.push(tokio::spawn(async move { goes_on(&tab.code(&code).await) }));
         }
@@ -122,26 +128,6 @@ async fn protocol38_of_twenty_parallel_uses_of_a_code_exactly_one_signs_in(world
         assert_eq!(right, 1, "{code}");
         world.pass(SignedDuration::from_mins(20));
     }
-}
-
-/// Begins a second step as a right first factor does.
-async fn begin(world: &World, secret: &str, first: serde_json::Value, user: portcullis_domain::accounts::UserId) {
-    let state = json!({ "first": first, "wrong": 0, "question": null }).to_string();
-    let keys = world.app.store.keys();
-    let state = keys.seal(Purpose::Ceremony, "second_factor", state.as_bytes(), world.clock.random());
-    let now = world.clock.now();
-    let ceremony = Ceremony {
-        kind: "second_factor".to_owned(),
-        user: Some(user),
-        state,
-        begun_at: now,
-        expires_at: now + SignedDuration::from_mins(5),
-    };
-    let mut digest = [0; 32];
-    digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes()).as_ref());
-    let mut tx = world.app.store.write().await.unwrap();
-    tx.begin_ceremony(&digest, &ceremony).await.unwrap();
-    tx.commit().await.unwrap();
 }
 
 async fn protocol38_a_recovery_code_counts_once_and_who_has_few_left_is_told(world: World) {
@@ -258,15 +244,29 @@ async fn a_new_password_deactivation_and_mfa_turned_off_end_a_step(world: World)
     assert!(!tab.is_signed_in().await);
 }
 
+/// Maria with MFA and an identity at a provider.
+async fn linked(world: &World) -> (Tab, Phone, Hostile, Uuid, Identity) {
+    let person = world.maria().await;
+    let hostile = Hostile::start(&world.clock).await;
+    let provider = set_up(world, &person, &hostile, false).await;
+    let identity = link(world, &hostile, world.user_of(MARIA).await.id).await;
+    let mut tab = Tab::of(world, &person);
+    let (phone, _) = tab.set_up_app(world).await;
+    (tab, phone, hostile, provider, identity)
+}
+
 async fn a_federated_login_stays_one_after_the_second_factor(world: World) {
-    let (_, phone, _) = maria(&world).await;
-    let user = world.user_of(MARIA).await.id;
-    let first = json!({ "opened": "provider", "provider": null, "password_at": null });
-    begin(&world, "from-a-provider", first, user).await;
+    let (_, phone, hostile, provider, identity) = linked(&world).await;
     let mut tab = Tab::new(&world);
-    tab.cookies.insert(STEP.to_owned(), "from-a-provider".to_owned());
+    assert_eq!(tab.through(&hostile, provider).await.0.to, "/sign-in/second-factor");
     assert!(tab.get("/sign-in/second-factor").await.says("Second factor"));
+    let signed_in_at = async || {
+        let found = world.app.store.read().await.unwrap().linked_identity(&identity).await.unwrap();
+        found.unwrap().signed_in_at
+    };
+    assert_eq!(signed_in_at().await, None, "not yet");
     assert!(goes_on(&tab.code(&phone.code(&world)).await));
+    assert_eq!(signed_in_at().await, Some(world.clock.now()));
     let account = tab.get("/account").await;
     assert!(account.says("Sign-in provider"), "the session says how it was opened");
     assert!(account.says("cannot be changed from a federated login"), "A-5");
@@ -274,6 +274,41 @@ async fn a_federated_login_stays_one_after_the_second_factor(world: World) {
     let off = tab.post("/account/mfa/off", &[("code", &phone.code(&world))]).await;
     assert_eq!(off.status, StatusCode::FORBIDDEN);
     assert_eq!(world.told_after(mark).await, ["mfa.disable refused federated_login"]);
+}
+
+async fn a_first_factor_that_is_over_opens_nothing_with_the_second(world: World) {
+    let (mut signed_in, phone, hostile, provider, identity) = linked(&world).await;
+    let refused = async |mut tab: Tab, why: &str| {
+        let mark = world.last_record().await;
+        assert_eq!(tab.code(&phone.code(&world)).await.to, "/sign-in?done=again", "{why}");
+        assert!(!tab.is_signed_in().await);
+        assert_eq!(world.told_after(mark).await, ["sign_in refused first_factor_over"], "{why}");
+    };
+    let mut tab = Tab::new(&world);
+    tab.through(&hostile, provider).await;
+    let key = key_of(&signed_in.get("/account").await);
+    let done = signed_in.post("/account/identities", &[("unlink", &key)]).await;
+    assert_eq!(done.to, "/account?done=unlinked");
+    refused(tab, "unlinked meanwhile").await;
+
+    let maria = world.user_of(MARIA).await.id;
+    assert_eq!(link(&world, &hostile, maria).await, identity);
+    let mut tab = Tab::new(&world);
+    tab.through(&hostile, provider).await;
+    assert!(signed_in.post(&format!("/providers/{provider}/remove"), &[]).await.to.ends_with("done=removed"));
+    refused(tab, "the provider removed meanwhile").await;
+
+    // As if it were begun at the very moment at which the password is replaced elsewhere.
+    let mut tab = Tab::new(&world);
+    tab.password(MARIA).await;
+    world.sql("UPDATE users SET password_hash = 'another'").await;
+    refused(tab, "the password replaced meanwhile").await;
+}
+
+/// What names the identity on General Settings.
+fn key_of(page: &Page) -> String {
+    let (_, rest) = page.text.split_once("name=\"unlink\" value=\"").unwrap();
+    rest.split('"').next().unwrap().to_owned()
 }
 
 async fn the_api_signs_in_with_password_and_code_in_one_request(world: World) {

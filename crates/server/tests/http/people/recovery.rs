@@ -14,6 +14,8 @@ on_both! {
     nobody_s_mailbox_is_flooded
     a_new_password_ends_every_session_and_tells_the_user
     a8_a_reset_ends_the_count_of_failures_but_not_with_mfa
+    a_password_that_was_changed_takes_the_link_with_it
+    what_a_stranger_writes_is_in_no_mail
 }
 
 const MARIA: &str = "maria@acme.example";
@@ -239,5 +241,30 @@ async fn a8_a_reset_ends_the_count_of_failures_but_not_with_mfa(world: World) {
         } else {
             assert_eq!(answer.headers()["location"], "/account/credentials");
         }
+    }
+}
+
+async fn a_password_that_was_changed_takes_the_link_with_it(world: World) {
+    let maria = world.maria().await;
+    ask(&world, MARIA).await;
+    let link = world.mail_to(MARIA, 1).await.link("/reset-password/");
+    let form = [("present_password", PASSWORD), ("new_password", NEW)];
+    assert_eq!(maria.post("/account/password", &form).await.headers()["location"], "/account?done=password");
+    let request = world.stranger().request(Method::POST, &link).form(&[("password", PASSWORD)]);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::GONE);
+    assert!(answer.text().await.unwrap().contains("or the password was changed since"));
+}
+
+async fn what_a_stranger_writes_is_in_no_mail(world: World) {
+    people(&world).await;
+    for email in [MARIA, "federated@acme.example", "pending@acme.example"] {
+        world.pass(SignedDuration::from_secs(1));
+        let request = world.stranger().request(Method::POST, "/forgot-password").form(&[("email", email)]);
+        let agent = "Your account is blocked: call 555 0100 now";
+        request.header(header::USER_AGENT, agent).send().await.unwrap();
+        let mail = world.mail_to(email, 1).await;
+        assert!(mail.text.contains("127.0.0.1") || email.starts_with("pending"), "{}", mail.text);
+        assert!(!mail.text.contains("555") && !mail.html.contains("555"), "{}", mail.text);
     }
 }
