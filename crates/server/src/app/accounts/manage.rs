@@ -180,7 +180,7 @@ impl App {
     }
 
     /// Makes the link that activates a pending account, in place of earlier ones, and sends it.
-    pub(crate) async fn send_invitation(&self, tx: &mut Tx, user: &User, by: &str) -> Result<SecretText, Failure> {
+    async fn send_invitation(&self, tx: &mut Tx, user: &User, by: &str) -> Result<SecretText, Failure> {
         let (link, until) = self.make_link(tx, user.id, LinkPurpose::Invitation).await?;
         self.send(tx, user, &Letter::Invitation { by, link: link.expose_secret(), until }).await?;
         Ok(link)
