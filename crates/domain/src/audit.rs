@@ -44,7 +44,7 @@ closed_set! {
         MfaEnabled => "mfa.enable", "Turning MFA on";
         /// It was turned off, by the user or by an administrator, or that was refused.
         MfaDisabled => "mfa.disable", "Turning MFA off";
-        /// A second factor was added, renamed or removed while MFA stays on, or how passkeys may be used.
+        /// A second factor was added or removed while MFA stays on, or how passkeys may be used.
         MfaChanged => "mfa.change", "MFA change";
         /// Recovery codes were made anew.
         RecoveryCodesMade => "mfa.recovery_codes", "New recovery codes";

@@ -278,13 +278,13 @@ refusals! {
     /// And one of these domains.
     DomainNotAllowed => "domain_not_allowed", "Your e-mail address is not of a domain that gets accounts here. Ask a Super Admin to invite you.";
     /// The identity belongs to an account that was deleted: nothing opens that again.
-    Deleted => "account_deleted", "The account of this identity was deleted. Ask a Super Admin to invite you.";
+    Deleted => "account_deleted", "The account of this identity was deleted. Ask a Super Admin to invite you; then sign in with the password you choose, and link this identity under My Account Settings.";
     /// The account is not active: no provider activates it.
     NotActive => "not_active", "This account is not active. Ask a Super Admin to activate it.";
     /// Linking and unlinking are for the owner in a local session.
     NotLocal => "not_a_local_session", "Identities are linked and unlinked only by somebody who signed in with the Portcullis password. Sign in with it first.";
     /// And need a recent password.
-    PasswordNeeded => "password_needed", "Enter your password to link or unlink an identity: it was last given more than 5 minutes ago.";
+    PasswordNeeded => "password_needed", "Enter your password to link or unlink an identity. It is asked for unless you gave it in the last 5 minutes.";
     /// The identity belongs to another account.
     LinkedElsewhere => "linked_elsewhere", "This identity is linked to another account already. Unlink it there first.";
     /// It is linked to this account.
@@ -293,6 +293,8 @@ refusals! {
     LastWayIn => "last_way_in", "This is the only way to sign in to this account, so it stays linked.";
     /// It is not linked.
     NotLinked => "not_linked", "This identity is not linked to your account any more.";
+    /// Without the provider every Super Admin would be locked out.
+    NoSuperAdminLeft => "no_super_admin_left", "Without this provider no active Super Admin could sign in, so it stays. Invite somebody, who chooses a Portcullis password, and make them a Super Admin first.";
 }
 
 impl FederationRefused {
@@ -304,7 +306,8 @@ impl FederationRefused {
 }
 
 /// what the proven answer of a provider leads to. `owner` is the user that the identity is
-/// linked to, `email_taken` whether an account has the e-mail that was told.
+/// linked to, `email_taken` whether an account has the e-mail that was told. Who has an account is
+/// said last of all, and only to whom the provider calls the owner of that address.
 ///
 /// # Errors
 /// [`FederationRefused`] with the rule that refuses.
@@ -321,9 +324,6 @@ pub fn sign_in(
             Status::Active => Ok(Decision::Known(user.id)),
         };
     }
-    if email_taken {
-        return Err(FederationRefused::EmailTaken);
-    }
     if !settings.makes_users {
         return Err(FederationRefused::Unknown);
     }
@@ -336,6 +336,9 @@ pub fn sign_in(
         return Err(FederationRefused::DomainNotAllowed);
     }
     let name = told.name.clone().or_else(|| name_of(email)).ok_or(FederationRefused::NoEmail)?;
+    if email_taken {
+        return Err(FederationRefused::EmailTaken);
+    }
     Ok(Decision::Make { email: email.clone(), name, role: settings.role })
 }
 
@@ -363,24 +366,36 @@ pub fn is_local(actor: &Actor, standing: &Standing) -> Result<(), FederationRefu
     if local && standing.has_password { Ok(()) } else { Err(FederationRefused::NotLocal) }
 }
 
-/// linking. `owner` is the user that the identity belongs to already.
+/// linking. `owner` is the user that the identity belongs to already. That of a deleted user
+/// signs nobody in, but is free to be linked: whoever was invited anew may have been that user.
 ///
 /// # Errors
 /// [`FederationRefused::LinkedElsewhere`], [`FederationRefused::LinkedAlready`].
-pub fn link(user: UserId, owner: Option<UserId>) -> Result<(), FederationRefused> {
+pub fn link(user: UserId, owner: Option<&User>) -> Result<(), FederationRefused> {
     match owner {
         None => Ok(()),
-        Some(owner) if owner == user => Err(FederationRefused::LinkedAlready),
+        Some(owner) if owner.id == user => Err(FederationRefused::LinkedAlready),
+        Some(owner) if owner.standing.status.0 == Status::Deleted => Ok(()),
         Some(_) => Err(FederationRefused::LinkedElsewhere),
     }
 }
 
-/// unlinking never takes the last way to sign in. `linked` is how many identities there are.
+/// unlinking never takes the last way to sign in. `others` is how many identities there are
+/// besides, at providers that are set up.
 ///
 /// # Errors
 /// [`FederationRefused::LastWayIn`].
-pub fn unlink(standing: &Standing, linked: usize) -> Result<(), FederationRefused> {
-    if standing.has_password || linked > 1 { Ok(()) } else { Err(FederationRefused::LastWayIn) }
+pub fn unlink(standing: &Standing, others: usize) -> Result<(), FederationRefused> {
+    if standing.has_password || others > 0 { Ok(()) } else { Err(FederationRefused::LastWayIn) }
+}
+
+/// removing a provider never locks every Super Admin out. `super_admins_left` is how many
+/// active ones can sign in without it, read in the same transaction.
+///
+/// # Errors
+/// [`FederationRefused::NoSuperAdminLeft`].
+pub fn remove(super_admins_left: u64) -> Result<(), FederationRefused> {
+    if super_admins_left > 0 { Ok(()) } else { Err(FederationRefused::NoSuperAdminLeft) }
 }
 
 #[cfg(test)]

@@ -53,11 +53,23 @@ fn a6_a_known_identity_is_its_user_and_an_account_that_is_not_active_stays_so() 
 }
 
 #[test]
-fn a6_an_email_that_is_taken_is_never_linked_verified_or_not() {
-    for makes_users in [false, true] {
-        for verified in [false, true] {
-            let decided = sign_in(&settings(makes_users, ""), &told("maria@acme.example", verified), None, true);
-            assert_eq!(decided, Err(FederationRefused::EmailTaken));
+fn a6_an_email_that_is_taken_is_never_linked_and_is_told_to_nobody_but_its_owner() {
+    for (makes_users, domains, email, verified, why) in [
+        (true, "", "maria@acme.example", true, FederationRefused::EmailTaken),
+        (true, "acme.example", "maria@acme.example", true, FederationRefused::EmailTaken),
+        (true, "", "maria@acme.example", false, FederationRefused::EmailNotVerified),
+        (true, "other.example", "maria@acme.example", true, FederationRefused::DomainNotAllowed),
+        (false, "", "maria@acme.example", true, FederationRefused::Unknown),
+        (false, "", "maria@acme.example", false, FederationRefused::Unknown),
+        (false, "other.example", "not an address", false, FederationRefused::Unknown),
+        (true, "", "not an address", false, FederationRefused::NoEmail),
+    ] {
+        for taken in [true, false] {
+            let decided = sign_in(&settings(makes_users, domains), &told(email, verified), None, taken);
+            match (taken, why) {
+                (false, FederationRefused::EmailTaken) => assert!(matches!(decided, Ok(Decision::Make { .. }))),
+                _ => assert_eq!(decided, Err(why), "{email} {verified} {makes_users} {domains}"),
+            }
         }
     }
 }
@@ -170,12 +182,22 @@ fn a6_only_a_local_session_with_a_fresh_password_links_and_unlinks() {
 fn a6_an_identity_is_one_users_and_a7_the_last_way_in_stays() {
     let (a, b) = (UserId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
     assert_eq!(link(a, None), Ok(()));
-    assert_eq!(link(a, Some(a)), Err(FederationRefused::LinkedAlready));
-    assert_eq!(link(a, Some(b)), Err(FederationRefused::LinkedElsewhere));
+    let owner = |id, status| User { id, ..user(status, true) };
+    for status in [Status::Pending, Status::Active, Status::Inactive] {
+        assert_eq!(link(a, Some(&owner(a, status))), Err(FederationRefused::LinkedAlready));
+        assert_eq!(link(a, Some(&owner(b, status))), Err(FederationRefused::LinkedElsewhere));
+    }
+    assert_eq!(link(a, Some(&owner(b, Status::Deleted))), Ok(()), "free to be linked, never to sign in");
     let (with, without) = (user(Status::Active, true).standing, user(Status::Active, false).standing);
-    assert_eq!(unlink(&with, 1), Ok(()));
-    assert_eq!(unlink(&without, 2), Ok(()));
-    assert_eq!(unlink(&without, 1), Err(FederationRefused::LastWayIn));
+    assert_eq!(unlink(&with, 0), Ok(()));
+    assert_eq!(unlink(&without, 1), Ok(()));
+    assert_eq!(unlink(&without, 0), Err(FederationRefused::LastWayIn));
+}
+
+#[test]
+fn a3_a_provider_stays_without_which_no_super_admin_could_sign_in() {
+    assert_eq!(remove(0), Err(FederationRefused::NoSuperAdminLeft));
+    assert_eq!(remove(1), Ok(()));
 }
 
 #[test]

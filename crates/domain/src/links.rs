@@ -71,14 +71,19 @@ pub enum LinkRefused {
     })]
     Used(LinkPurpose),
     /// A newer one is there, or what it was for was done in another way.
-    #[error(
-        "This link was replaced by a newer one, or the password was changed since. Use the link in the latest mail, or ask for another."
-    )]
-    Replaced,
+    #[error("{}", match .0 {
+        LinkPurpose::Invitation => {
+            "This link was replaced by a newer one. Use the link in the latest mail, or ask a Super Admin to invite you again."
+        }
+        LinkPurpose::PasswordReset => {
+            "This link was replaced by a newer one, or the password was changed since. Use the link in the latest mail, or ask for another."
+        }
+    })]
+    Replaced(LinkPurpose),
     /// Its time is over.
-    #[error("This link has expired. It was good for {}. Ask for a new one.", match .0 {
-        LinkPurpose::Invitation => "24 hours",
-        LinkPurpose::PasswordReset => "1 hour",
+    #[error("This link has expired. It was good for {}.", match .0 {
+        LinkPurpose::Invitation => "24 hours. Ask a Super Admin to invite you again",
+        LinkPurpose::PasswordReset => "1 hour. Ask for a new one",
     })]
     Expired(LinkPurpose),
 }
@@ -90,7 +95,7 @@ impl LinkRefused {
         match self {
             Self::Unknown => "link_unknown",
             Self::Used(_) => "link_used",
-            Self::Replaced => "link_replaced",
+            Self::Replaced(_) => "link_replaced",
             Self::Expired(_) => "link_expired",
         }
     }
@@ -111,7 +116,7 @@ impl Link {
         if self.used_at.is_some() {
             Err(LinkRefused::Used(self.purpose))
         } else if self.replaced_at.is_some() {
-            Err(LinkRefused::Replaced)
+            Err(LinkRefused::Replaced(self.purpose))
         } else if self.expires_at <= now {
             Err(LinkRefused::Expired(self.purpose))
         } else {
@@ -136,17 +141,17 @@ mod tests {
             let used = Link { used_at: Some(at), ..link.clone() };
             assert_eq!(used.check(at), Err(LinkRefused::Used(purpose)));
             let replaced = Link { replaced_at: Some(at), ..link };
-            assert_eq!(replaced.check(at), Err(LinkRefused::Replaced));
+            assert_eq!(replaced.check(at), Err(LinkRefused::Replaced(purpose)));
         }
     }
 
     #[test]
     fn every_refusal_says_what_to_do() {
         let purposes = [LinkPurpose::Invitation, LinkPurpose::PasswordReset];
-        let refusals = purposes.into_iter().flat_map(|p| [LinkRefused::Used(p), LinkRefused::Expired(p)]);
-        for refused in refusals.chain([LinkRefused::Unknown, LinkRefused::Replaced]) {
+        let each = |p| [LinkRefused::Used(p), LinkRefused::Expired(p), LinkRefused::Replaced(p)];
+        for refused in purposes.into_iter().flat_map(each).chain([LinkRefused::Unknown]) {
             let text = refused.to_string().to_lowercase();
-            assert!(text.contains("ask for") || text.contains("sign in"), "{text}");
+            assert!(["ask for", "ask a super admin", "sign in"].iter().any(|t| text.contains(t)), "{text}");
         }
     }
 }

@@ -139,9 +139,11 @@ impl Failure {
             Self::Generate(GenerateRefused::AlreadyActive) | Self::Conflict => StatusCode::CONFLICT,
             Self::Revoke(RevokeRefused::NothingToRevoke) => StatusCode::NOT_FOUND,
             Self::Manage(why) if !why.is_about_the_actor() => StatusCode::CONFLICT,
-            Self::Federation(FederationRefused::LinkedElsewhere | FederationRefused::LinkedAlready) => {
-                StatusCode::CONFLICT
-            }
+            Self::Federation(
+                FederationRefused::LinkedElsewhere
+                | FederationRefused::LinkedAlready
+                | FederationRefused::NoSuperAdminLeft,
+            ) => StatusCode::CONFLICT,
             Self::Federation(FederationRefused::Busy | FederationRefused::Unreachable) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -76,6 +76,16 @@ impl TryFrom<Row> for User {
     }
 }
 
+/// Whether a row of `users` has a way to sign in: a password here, or an identity at a provider
+/// that is set up. The provider of the issuer `$1` counts as if it were not; an empty one is nobody's.
+macro_rules! can_sign_in {
+    () => {
+        "(users.password_hash IS NOT NULL OR EXISTS (SELECT 1 FROM identities i JOIN providers p \
+         ON p.issuer = i.issuer WHERE i.user_id = users.id AND i.issuer <> $1))"
+    };
+}
+pub(crate) use can_sign_in;
+
 macro_rules! select_users {
     ($rest:literal) => {
         concat!(
@@ -227,13 +237,22 @@ impl Tx {
             .collect()
     }
 
-    /// How many active Super Admins there are (A-3).
+    /// How many active Super Admins besides this user can sign in (A-3).
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn active_super_admins(&mut self) -> Result<u64, StoreError> {
-        let sql = "SELECT COUNT(*) FROM users WHERE role = $1 AND status = $2";
-        let row = query!(self, fetch_optional as (i64,), sql, Role::SuperAdmin.code(), Status::Active.code())?;
+    pub async fn other_super_admins(&mut self, id: UserId) -> Result<u64, StoreError> {
+        self.super_admins("", id.0).await
+    }
+
+    /// How many active Super Admins besides one could sign in without the provider of an issuer.
+    pub(crate) async fn super_admins(&mut self, without: &str, besides: Uuid) -> Result<u64, StoreError> {
+        let sql = concat!(
+            "SELECT COUNT(*) FROM users WHERE role = $2 AND status = $3 AND id <> $4 AND ",
+            can_sign_in!()
+        );
+        let (role, status) = (Role::SuperAdmin.code(), Status::Active.code());
+        let row = query!(self, fetch_optional as (i64,), sql, without, role, status, besides)?;
         Ok(row.map_or(0, |(n,)| u64::try_from(n).unwrap_or(0)))
     }
 
@@ -274,24 +293,26 @@ impl Tx {
         Ok(query!(self, execute, sql, hash, id.0, Status::Pending.code())? == 1)
     }
 
-    /// Takes from a deleted user all that could open the account: password, second factors,
-    /// identities at providers, links.
+    /// Takes from a deleted user all that could open the account: password, second factors, links.
+    /// The identities at providers stay, without their e-mail: they say who is not let in anew (A-6).
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn drop_ways_in(&mut self, id: UserId) -> Result<(), StoreError> {
         self.remove_factors(id).await?;
         self.drop_links_of(id).await?;
-        self.unlink_all_of(id).await?;
+        query!(self, execute, "UPDATE identities SET email = '' WHERE user_id = $1", id.0)?;
         query!(self, execute, "UPDATE users SET password_hash = NULL WHERE id = $1", id.0).map(drop)
     }
 
-    /// The identities of a user (A-6), each with the name of its provider while that is set up.
+    /// The identities of a user (A-6), each with the name of its provider while that is set up. A
+    /// deleted user has none to show.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn identities_shown(&mut self, id: UserId) -> Result<Vec<IdentityShown>, StoreError> {
         let sql = "SELECT i.issuer, i.email, p.name AS provider FROM identities i \
+                   JOIN users u ON u.id = i.user_id AND u.status <> 'deleted' \
                    LEFT JOIN providers p ON p.issuer = i.issuer WHERE i.user_id = $1 \
                    ORDER BY i.issuer, i.subject LIMIT 50";
         query!(self, fetch_all as IdentityShown, sql, id.0)

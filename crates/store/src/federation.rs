@@ -8,6 +8,7 @@ use portcullis_domain::{
 use uuid::Uuid;
 
 use crate::{
+    accounts::can_sign_in,
     error::{StoreError, corrupt},
     installation::instant,
     seal::Sealed,
@@ -21,6 +22,8 @@ pub struct ProviderUse {
     pub users: u64,
     /// Those of them who could then not sign in any more: no password here, no other provider.
     pub stranded: u64,
+    /// Active Super Admins who could still sign in (A-3).
+    pub super_admins_left: u64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -192,19 +195,21 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn provider_use(&mut self, issuer: &str) -> Result<ProviderUse, StoreError> {
-        let sql = "SELECT COUNT(DISTINCT u.id) FROM users u JOIN identities i ON i.user_id = u.id \
-                   WHERE i.issuer = $1 AND u.status <> 'deleted'";
-        let users = query!(self, fetch_optional as (i64,), sql, issuer)?;
-        let sql = "SELECT COUNT(DISTINCT u.id) FROM users u JOIN identities i ON i.user_id = u.id \
-                   WHERE i.issuer = $1 AND u.status <> 'deleted' AND u.password_hash IS NULL AND NOT EXISTS \
-                   (SELECT 1 FROM identities o JOIN providers p ON p.issuer = o.issuer \
-                   WHERE o.user_id = u.id AND o.issuer <> $1)";
-        let stranded = query!(self, fetch_optional as (i64,), sql, issuer)?;
+        let users = "SELECT COUNT(*) FROM users WHERE status <> 'deleted' AND EXISTS \
+                     (SELECT 1 FROM identities i WHERE i.user_id = users.id AND i.issuer = $1)";
+        let users = query!(self, fetch_optional as (i64,), users, issuer)?;
+        let stranded = concat!(
+            "SELECT COUNT(*) FROM users WHERE status <> 'deleted' AND EXISTS \
+             (SELECT 1 FROM identities i WHERE i.user_id = users.id AND i.issuer = $1) AND NOT ",
+            can_sign_in!()
+        );
+        let stranded = query!(self, fetch_optional as (i64,), stranded, issuer)?;
         let count = |row: Option<(i64,)>| row.map_or(0, |(n,)| u64::try_from(n).unwrap_or(0));
-        Ok(ProviderUse { users: count(users), stranded: count(stranded) })
+        let super_admins_left = self.super_admins(issuer, Uuid::nil()).await?;
+        Ok(ProviderUse { users: count(users), stranded: count(stranded), super_admins_left })
     }
 
-    /// The link of an identity, if it has one.
+    /// The link of an identity, if it has one; that to a deleted user, too.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -216,20 +221,21 @@ impl Tx {
             .transpose()
     }
 
-    /// The identities of a user, the first linked first.
+    /// The identities of a user, the first linked first. A deleted user has none that counts.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn identities_of(&mut self, user: UserId) -> Result<Vec<LinkedIdentity>, StoreError> {
         let sql = "SELECT issuer, subject, user_id, email, linked_at, signed_in_at FROM identities \
-                   WHERE user_id = $1 ORDER BY linked_at, issuer, subject";
+                   WHERE user_id = (SELECT id FROM users WHERE id = $1 AND status <> 'deleted') \
+                   ORDER BY linked_at, issuer, subject";
         query!(self, fetch_all as IdentityRow, sql, user.0)?.into_iter().map(LinkedIdentity::try_from).collect()
     }
 
-    /// Links an identity to a user.
+    /// Links an identity that nobody ever had to a user.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when it is linked already, to whomever (A-6).
+    /// [`StoreError::Conflict`] when it is linked already, to whomever, deleted or not (A-6).
     pub async fn link_identity(&mut self, linked: &LinkedIdentity) -> Result<(), StoreError> {
         let sql = "INSERT INTO identities (issuer, subject, user_id, email, linked_at, signed_in_at) \
                    VALUES ($1, $2, $3, $4, $5, $6)";
@@ -245,6 +251,31 @@ impl Tx {
             linked.signed_in_at.map(Timestamp::as_microsecond),
         )
         .map(drop)
+    }
+
+    /// Links an identity to a user if nobody has it but somebody who was deleted. `false` when
+    /// somebody else has it, or the user has it already.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn link_free_identity(&mut self, linked: &LinkedIdentity) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO identities (issuer, subject, user_id, email, linked_at, signed_in_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (issuer, subject) DO UPDATE SET \
+                   user_id = excluded.user_id, email = excluded.email, linked_at = excluded.linked_at, \
+                   signed_in_at = excluded.signed_in_at WHERE EXISTS \
+                   (SELECT 1 FROM users u WHERE u.id = identities.user_id AND u.status = 'deleted')";
+        let written = query!(
+            self,
+            execute,
+            sql,
+            linked.identity.issuer.as_str(),
+            linked.identity.subject.as_str(),
+            linked.user.0,
+            linked.email.as_str(),
+            linked.linked_at.as_microsecond(),
+            linked.signed_in_at.map(Timestamp::as_microsecond),
+        )?;
+        Ok(written == 1)
     }
 
     /// Notes that an identity was signed in with, and the e-mail that was told.
@@ -276,13 +307,5 @@ impl Tx {
             query!(self, execute, sql, user.0, identity.issuer.as_str())?;
         }
         Ok(gone)
-    }
-
-    /// Unlinks all identities of a user: who is deleted never comes back through a provider (A-6).
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn unlink_all_of(&mut self, user: UserId) -> Result<(), StoreError> {
-        query!(self, execute, "DELETE FROM identities WHERE user_id = $1", user.0).map(drop)
     }
 }

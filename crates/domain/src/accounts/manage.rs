@@ -60,7 +60,7 @@ pub enum ManageRefused {
     #[error("You cannot turn off your own MFA here. Do it under My Account Settings, with your second factor.")]
     OwnMfa,
     ///
-    #[error("This is the last active Super Admin. Make somebody else a Super Admin first.")]
+    #[error("No other active Super Admin can sign in, so this one stays. Make somebody else a Super Admin first.")]
     LastSuperAdmin,
     /// Deleting is final.
     #[error("This user was deleted. That is final; invite the person anew.")]
@@ -137,8 +137,8 @@ pub fn manage(actor: &Actor, acting: &Standing) -> Result<(), ManageRefused> {
 }
 
 /// may `actor`, whose facts are `acting`, do `act` to the user `id`, whose facts are
-/// `target`? The answer is what the user's facts are afterwards. `super_admins` is how many active
-/// ones there are, read in the same transaction as all the rest.
+/// `target`? The answer is what the user's facts are afterwards. `others` is how many other active
+/// Super Admins can sign in, read in the same transaction as all the rest.
 ///
 /// # Errors
 /// The first rule that refuses.
@@ -146,7 +146,7 @@ pub fn decide(
     act: Act,
     (actor, acting): (&Actor, &Standing),
     (id, target): (UserId, &Standing),
-    super_admins: u64,
+    others: u64,
     now: Timestamp,
 ) -> Result<Standing, ManageRefused> {
     manage(actor, acting)?;
@@ -163,7 +163,7 @@ pub fn decide(
         }
     }
     let after = afterwards(act, target, now)?;
-    if target.is_super_admin() && !after.is_super_admin() && super_admins <= 1 {
+    if target.is_super_admin() && !after.is_super_admin() && others == 0 {
         return Err(ManageRefused::LastSuperAdmin);
     }
     Ok(after)
@@ -192,19 +192,19 @@ fn afterwards(act: Act, target: &Standing, now: Timestamp) -> Result<Standing, M
 }
 
 /// what becomes of a user who has not signed in for `limit`; `None` when nothing does. An
-/// account counts from its last sign-in, or from when it became active if that is later. The last
-/// active Super Admin stays.
+/// account counts from its last sign-in, or from when it became active if that is later. A Super Admin
+/// stays when no other active one can sign in; `others` is how many can.
 #[must_use]
 pub fn dormant(
     standing: &Standing,
     signed_in_at: Option<Timestamp>,
-    super_admins: u64,
+    others: u64,
     limit: SignedDuration,
     now: Timestamp,
 ) -> Option<Standing> {
     let (status, since) = standing.status;
     let seen = signed_in_at.map_or(since, |at| at.max(since));
-    let is_last = standing.is_super_admin() && super_admins <= 1;
+    let is_last = standing.is_super_admin() && others == 0;
     (status == Status::Active && seen + limit <= now && !is_last)
         .then(|| Standing { status: (Status::Inactive, now), ..standing.clone() })
 }
@@ -230,9 +230,9 @@ mod tests {
         Actor::Session { user, opened: Opened::Password, password_at: None }
     }
 
-    fn by_maria(act: Act, id: UserId, target: &Standing, count: u64) -> Result<Standing, ManageRefused> {
+    fn by_maria(act: Act, id: UserId, target: &Standing, others: u64) -> Result<Standing, ManageRefused> {
         let maria = standing(Role::SuperAdmin, Status::Active);
-        decide(act, (&session(MARIA), &maria), (id, target), count, at(9))
+        decide(act, (&session(MARIA), &maria), (id, target), others, at(9))
     }
 
     #[test]
@@ -279,11 +279,11 @@ mod tests {
     fn a3_the_last_active_super_admin_stays_one() {
         let ana = standing(Role::SuperAdmin, Status::Active);
         for act in [Act::TakeSuperAdmin, Act::Deactivate, Act::Delete] {
-            assert_eq!(by_maria(act, ANA, &ana, 1), Err(ManageRefused::LastSuperAdmin), "{act:?}");
-            assert!(by_maria(act, ANA, &ana, 2).is_ok(), "{act:?}");
+            assert_eq!(by_maria(act, ANA, &ana, 0), Err(ManageRefused::LastSuperAdmin), "{act:?}");
+            assert!(by_maria(act, ANA, &ana, 1).is_ok(), "{act:?}");
         }
         let inactive = standing(Role::SuperAdmin, Status::Inactive);
-        assert!(by_maria(Act::TakeSuperAdmin, ANA, &inactive, 1).is_ok(), "who is inactive does not count");
+        assert!(by_maria(Act::TakeSuperAdmin, ANA, &inactive, 0).is_ok(), "who is inactive does not count");
     }
 
     #[test]
@@ -302,15 +302,15 @@ mod tests {
             (Act::TurnMfaOff, user(Status::Active), Err(ManageRefused::MfaIsOff)),
             (Act::TurnMfaOff, mfa, Ok(user(Status::Active))),
         ] {
-            assert_eq!(by_maria(act, ANA, &target, 1), expected, "{act:?} {target:?}");
+            assert_eq!(by_maria(act, ANA, &target, 0), expected, "{act:?} {target:?}");
         }
-        let there = by_maria(Act::Activate, ANA, &user(Status::Inactive), 1).unwrap();
+        let there = by_maria(Act::Activate, ANA, &user(Status::Inactive), 0).unwrap();
         assert_eq!(there.status, (Status::Active, at(9)));
         for status in [Status::Pending, Status::Active, Status::Inactive] {
-            let made = by_maria(Act::GiveSuperAdmin, ANA, &user(status), 1).unwrap();
+            let made = by_maria(Act::GiveSuperAdmin, ANA, &user(status), 0).unwrap();
             assert_eq!((made.role, made.status), ((Role::SuperAdmin, at(9)), (status, at(0))));
-            assert_eq!(by_maria(Act::GiveSuperAdmin, ANA, &made, 1), Err(ManageRefused::AlreadySuperAdmin));
-            let gone = by_maria(Act::Delete, ANA, &user(status), 1).unwrap();
+            assert_eq!(by_maria(Act::GiveSuperAdmin, ANA, &made, 0), Err(ManageRefused::AlreadySuperAdmin));
+            let gone = by_maria(Act::Delete, ANA, &user(status), 0).unwrap();
             assert_eq!(gone.status, (Status::Deleted, at(9)));
         }
     }
@@ -328,18 +328,18 @@ mod tests {
         let limit = SignedDuration::from_hours(90 * 24);
         let days = |n: i64| at(n * 86_400);
         let user = standing(Role::User, Status::Active);
-        assert!(dormant(&user, None, 1, limit, days(90)).is_some(), "never, since it became active");
-        assert!(dormant(&user, None, 1, limit, days(89)).is_none());
-        assert!(dormant(&user, Some(days(1)), 1, limit, days(90)).is_none());
+        assert!(dormant(&user, None, 0, limit, days(90)).is_some(), "never, since it became active");
+        assert!(dormant(&user, None, 0, limit, days(89)).is_none());
+        assert!(dormant(&user, Some(days(1)), 0, limit, days(90)).is_none());
         let again = Standing { status: (Status::Active, days(50)), ..user.clone() };
-        assert!(dormant(&again, Some(days(1)), 1, limit, days(139)).is_none(), "activated again counts anew");
-        assert!(dormant(&again, Some(days(1)), 1, limit, days(140)).is_some());
+        assert!(dormant(&again, Some(days(1)), 0, limit, days(139)).is_none(), "activated again counts anew");
+        assert!(dormant(&again, Some(days(1)), 0, limit, days(140)).is_some());
         let admin = standing(Role::SuperAdmin, Status::Active);
-        assert!(dormant(&admin, None, 1, limit, days(1000)).is_none(), "A-3");
-        let after = dormant(&admin, None, 2, limit, days(1000)).unwrap();
+        assert!(dormant(&admin, None, 0, limit, days(1000)).is_none(), "A-3");
+        let after = dormant(&admin, None, 1, limit, days(1000)).unwrap();
         assert_eq!((after.status, after.role), ((Status::Inactive, days(1000)), admin.role));
         for status in [Status::Pending, Status::Inactive, Status::Deleted] {
-            assert!(dormant(&standing(Role::User, status), None, 1, limit, days(1000)).is_none());
+            assert!(dormant(&standing(Role::User, status), None, 0, limit, days(1000)).is_none());
         }
     }
 }

@@ -90,7 +90,7 @@ macro_rules! acts {
         ///
         /// # Errors
         /// 403 for who is not a Super Admin in a session and for what nobody does to themselves,
-        /// 409 when the user does not stand so, or is the last active Super Admin.
+        /// 409 when the user does not stand so, or is the last active Super Admin who can sign in.
         #[utoipa::path(post, path = $path, tag = "Users", operation_id = $id,
             params(("user" = String, Path, description = "A user's id")),
             responses((status = 200, body = UserView), (status = 401, body = Problem),

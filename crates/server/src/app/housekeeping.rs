@@ -122,8 +122,8 @@ impl App {
             act.hold_tokens().await?;
             let Some(user) = act.user(id).await? else { continue };
             let signed_in_at = act.signed_in_at(id).await?;
-            let count = act.active_super_admins().await?;
-            let Some(after) = manage::dormant(&user.standing, signed_in_at, count, limit, now) else { continue };
+            let others = act.other_super_admins(id).await?;
+            let Some(after) = manage::dormant(&user.standing, signed_in_at, others, limit, now) else { continue };
             let entry = Entry::done(now, By::Server, &origin, Event::UserDeactivated, id.to_string());
             let mut entries = vec![entry.with("not_signed_in_for_days", (limit.as_hours() / 24).to_string())];
             act.drop_links_of(id).await?;

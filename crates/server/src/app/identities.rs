@@ -67,9 +67,12 @@ impl App {
         let id = caller.user.id;
         let all = act.identities_of(id).await?;
         let found = all.iter().find(|l| key_of(l) == key);
+        let providers = act.providers().await?;
+        let opens = |l: &LinkedIdentity| providers.iter().any(|p| p.settings.issuer == l.identity.issuer);
+        let others = all.iter().filter(|l| key_of(l) != key && opens(l)).count();
         let decided = federation::may_change_links(&caller.actor, &caller.user.standing, now)
             .and_then(|()| found.ok_or(FederationRefused::NotLinked))
-            .and_then(|linked| federation::unlink(&caller.user.standing, all.len()).map(|()| linked));
+            .and_then(|linked| federation::unlink(&caller.user.standing, others).map(|()| linked));
         let mut entry = Entry::done(now, caller.by(), &caller.origin, Event::IdentityLinked, id.to_string())
             .with("what", "unlinked");
         if let Some(linked) = found {

@@ -3,7 +3,7 @@
 use portcullis_domain::{
     accounts::Invalid,
     audit::{Entry, Event},
-    federation::{Provider, Settings, Typed},
+    federation::{self, Provider, Settings, Typed},
     secret::{ExposeSecret, SecretText},
 };
 use portcullis_store::{Act, ProviderUse, Purpose, StoreError};
@@ -171,17 +171,22 @@ impl App {
     /// Removes a provider. The sessions opened through it end; passwords and identities stay.
     ///
     /// # Errors
-    /// [`Failure::NotSuperAdmin`], [`Failure::NotFound`].
+    /// [`Failure::NotSuperAdmin`], [`Failure::NotFound`]; [`Failure::Federation`] when no Super Admin
+    /// could sign in without it, which is on record then.
     pub async fn remove_provider(&self, caller: &Caller, id: Uuid) -> Result<Provider, Failure> {
         let (mut act, caller) = self.provider_act(caller).await?;
         let provider = act.provider(id).await?.ok_or(Failure::NotFound)?;
         let used = act.provider_use(&provider.settings.issuer).await?;
-        act.remove_provider(id).await?;
         let name = provider.settings.name.as_str();
         let entry = Entry::done(self.clock.now(), caller.by(), &caller.origin, Event::ProviderChanged, name)
             .with("what", "removed")
-            .with("issuer", provider.settings.issuer.as_str())
-            .with("users_without_another_way_in", used.stranded.to_string());
+            .with("issuer", provider.settings.issuer.as_str());
+        if let Err(why) = federation::remove(used.super_admins_left) {
+            act.commit(&[entry.refused(why.code())]).await?;
+            return Err(why.into());
+        }
+        act.remove_provider(id).await?;
+        let entry = entry.with("users_without_another_way_in", used.stranded.to_string());
         act.commit(&[entry]).await?;
         Ok(provider)
     }

@@ -68,8 +68,8 @@ impl App {
         let kind = match (user.standing.status.0, user.standing.has_password) {
             (Status::Active, true) => MailKind::PasswordReset,
             (Status::Active, false) => MailKind::NoPassword,
-            (Status::Pending, _) => MailKind::Invitation,
-            (Status::Inactive | Status::Deleted, _) => {
+            // Whoever asks may be anybody: an invitation is sent again by a Super Admin alone.
+            (Status::Pending | Status::Inactive | Status::Deleted, _) => {
                 return Ok(act.commit(&[entry(&subject).refused("not_active")]).await?);
             }
         };
@@ -86,10 +86,6 @@ impl App {
                 let (link, until) = self.make_link(&mut act, user.id, LinkPurpose::PasswordReset).await?;
                 let letter = Letter::PasswordReset { link: link.expose_secret(), until, origin };
                 self.send(&mut act, &user, &letter).await?;
-            }
-            MailKind::Invitation => {
-                // Who invited is not on the account, and whoever asks now may be anybody.
-                self.send_invitation(&mut act, &user, "A Super Admin").await?;
             }
             _ => {
                 let shown = act.identities_shown(user.id).await?;

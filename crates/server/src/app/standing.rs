@@ -56,7 +56,8 @@ impl App {
             act.end_sessions_of(user.id).await?;
         }
         if after.status.0 == Status::Deleted {
-            // Nothing opens a deleted account again: no password, no factor, no link, no provider.
+            // Nothing opens a deleted account again: no password, no factor, no link; and no provider
+            // makes its user a new one.
             act.drop_ways_in(user.id).await?;
         }
         let Some(credential) = held else { return Ok(Vec::new()) };

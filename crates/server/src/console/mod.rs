@@ -1,5 +1,5 @@
 //! The web console: one file per page. Handlers fill the structs of [`view`] and nothing else;
-//! every page works without a script.
+//! every page works without a script, but for what passkeys need one for.
 
 pub mod account;
 pub mod activate;
@@ -117,7 +117,7 @@ fn title(failure: &Failure) -> &'static str {
         | Failure::Federation(_) => "Not allowed",
         Failure::Link(LinkRefused::Expired(_)) => "This link has expired",
         Failure::Link(LinkRefused::Used(_)) => "This link was used already",
-        Failure::Link(LinkRefused::Replaced) => "This link was replaced",
+        Failure::Link(LinkRefused::Replaced(_)) => "This link was replaced",
         Failure::Link(LinkRefused::Unknown) => "This link is not valid",
         Failure::SetUpOver => "This link is no longer valid",
         Failure::Mfa(_) => "Nothing was changed",
@@ -135,7 +135,10 @@ fn message(failure: &Failure) -> Response {
         Failure::NotSignedIn | Failure::SetUpOver | Failure::Link(LinkRefused::Used(LinkPurpose::Invitation)) => {
             ("/sign-in", "Sign in")
         }
-        // Whoever was invited gets another invitation there.
+        // Another invitation is a Super Admin's to send.
+        Failure::Link(
+            LinkRefused::Expired(LinkPurpose::Invitation) | LinkRefused::Replaced(LinkPurpose::Invitation),
+        ) => ("/sign-in", "Go to the sign-in"),
         Failure::Link(_) => ("/forgot-password", "Ask for a new link"),
         _ => ("/", "Go to the overview"),
     };

@@ -9,7 +9,7 @@ use axum::{
 };
 use portcullis_domain::{
     accounts::{Invalid, Role},
-    federation::{FederationRefused, Provider, Typed as Settings},
+    federation::{self as domain, FederationRefused, Provider, Typed as Settings},
     secret::SecretText,
 };
 use serde::Deserialize;
@@ -256,22 +256,28 @@ pub async fn confirm_remove(
     let used = app.provider_use(&provider).await?;
     let name = provider.settings.name;
     let frame = frame(&app, &caller, "Remove a sign-in provider");
-    let content = ProviderRemove { frame, id: id.to_string(), name, users: used.users, stranded: used.stranded };
+    let refused = domain::remove(used.super_admins_left).err();
+    let refused = refused.map(|why| Notice::bad(why.to_string()).led_by("It cannot be removed now."));
+    let content =
+        ProviderRemove { frame, id: id.to_string(), name, users: used.users, stranded: used.stranded, refused };
     page_with(StatusCode::OK, &content)
 }
 
 /// `POST /providers/{provider}/remove`.
 ///
 /// # Errors
-/// [`Failure::NotFound`], or the database's.
+/// [`Failure::NotFound`], or the database's; a rule that refuses is said on the page that asks.
 pub async fn remove(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<Uuid>,
     Typed(Nothing {}): Typed<Nothing>,
 ) -> Answer {
-    app.remove_provider(&caller, id).await?;
-    Ok(see_other("/providers?done=removed"))
+    match app.remove_provider(&caller, id).await {
+        Ok(_) => Ok(see_other("/providers?done=removed")),
+        Err(Failure::Federation(_)) => Ok(see_other(&format!("/providers/{id}/remove"))),
+        Err(failure) => Err(failure.into()),
+    }
 }
 
 /// `POST /providers/{provider}/test`: the way to the provider, from which the callback comes back to `tested`.

@@ -1,16 +1,20 @@
 //! Federated logins (A-6, A-7, C-4; protocol 40), with a provider that does what a test tells it.
 
 mod answers;
+mod deleted;
 mod faults;
 mod hostile;
 mod links;
 mod providers;
 mod visitor;
 
+use std::sync::Arc;
+
 pub use hostile::Hostile;
 use portcullis_domain::accounts::{Role, Status};
 use reqwest::StatusCode;
 use serde_json::json;
+use tokio::sync::Semaphore;
 pub use visitor::{Visitor, link, location, scene, set_up, typed};
 
 use crate::support::{PASSWORD, World, on_both};
@@ -19,8 +23,10 @@ on_both! {
     a6_somebody_new_gets_an_account_and_is_the_same_user_the_next_time
     a6_parallel_first_sign_ins_make_one_user
     a6_an_email_never_links_whatever_the_provider_says_of_it
+    a6_who_does_not_own_an_address_is_not_told_that_it_has_an_account
     a6_a_disabled_account_stays_disabled_and_a_deleted_one_deleted
     a6_only_what_the_provider_may_make_is_made
+    a6_a_provider_that_goes_while_it_is_asked_signs_in_and_links_nobody
     a5_who_has_mfa_here_is_asked_for_it_too
     c4_a_federated_session_sees_why_it_cannot_generate
     signing_out_offers_to_sign_out_at_the_provider_too
@@ -86,7 +92,9 @@ async fn a6_parallel_first_sign_ins_make_one_user(world: World) {
 
 async fn a6_an_email_never_links_whatever_the_provider_says_of_it(world: World) {
     let (maria, hostile, id) = scene(&world).await;
-    for verified in [json!(true), json!("true"), json!(false)] {
+    for (verified, problem) in
+        [(json!(true), "email_taken"), (json!("true"), "email_taken"), (json!(false), "email_not_verified")]
+    {
         hostile.now(|m| {
             m.claims.insert("email".to_owned(), json!("MARIA@acme.example"));
             m.claims.insert("email_verified".to_owned(), verified);
@@ -94,15 +102,44 @@ async fn a6_an_email_never_links_whatever_the_provider_says_of_it(world: World) 
         let mark = world.last_record().await;
         let mut browser = Visitor::new(&world);
         let response = browser.sign_in(&hostile, id).await;
-        assert_eq!(location(&response), "/sign-in?problem=email_taken");
+        assert_eq!(location(&response), format!("/sign-in?problem={problem}"));
         assert!(!browser.has_session());
-        assert_eq!(world.told_after(mark).await, ["sign_in refused email_taken"]);
-        let page = browser.get("/sign-in?problem=email_taken").await.text().await.unwrap();
-        assert!(page.contains("Sign in to it with your password, then link this identity"), "{page}");
+        assert_eq!(world.told_after(mark).await, [format!("sign_in refused {problem}")]);
     }
+    let page = Visitor::new(&world).get("/sign-in?problem=email_taken").await.text().await.unwrap();
+    assert!(page.contains("Sign in to it with your password, then link this identity"), "{page}");
     let user = world.user_of("maria@acme.example").await;
     assert!(world.app.store.read().await.unwrap().identities_of(user.id).await.unwrap().is_empty());
     assert!(maria.is_signed_in().await);
+}
+
+async fn a6_who_does_not_own_an_address_is_not_told_that_it_has_an_account(world: World) {
+    let (maria, hostile, id) = scene(&world).await;
+    let text = id.to_string();
+    for (makes_users, domains, verified, problem) in [
+        (true, "", false, "email_not_verified"),
+        (true, "other.example", true, "domain_not_allowed"),
+        (true, "other.example", false, "email_not_verified"),
+        (false, "", true, "identity_not_linked"),
+        (false, "", false, "identity_not_linked"),
+    ] {
+        let mut form = typed(&hostile, &text);
+        form.retain(|(name, _)| *name != "domains");
+        form.push(("domains", domains));
+        if makes_users {
+            form.push(("makes_users", "yes"));
+        }
+        maria.post(&format!("/providers/{id}"), &form).await;
+        for email in ["maria@acme.example", "never@acme.example"] {
+            hostile.now(|m| {
+                m.claims.insert("email".to_owned(), json!(email));
+                m.claims.insert("email_verified".to_owned(), json!(verified));
+            });
+            let response = Visitor::new(&world).sign_in(&hostile, id).await;
+            assert_eq!(location(&response), format!("/sign-in?problem={problem}"), "{email}");
+        }
+    }
+    assert_eq!(users(&world).await, 1);
 }
 
 async fn a6_a_disabled_account_stays_disabled_and_a_deleted_one_deleted(world: World) {
@@ -168,6 +205,41 @@ async fn a6_only_what_the_provider_may_make_is_made(world: World) {
     chosen.push(("role", "super_admin"));
     assert_eq!(outcome(chosen).await, "/account/credentials");
     assert_eq!(world.user_of("paulo@acme.example").await.standing.role.0, Role::SuperAdmin);
+}
+
+async fn a6_a_provider_that_goes_while_it_is_asked_signs_in_and_links_nobody(world: World) {
+    let (maria, hostile, mut id) = scene(&world).await;
+    for (path, problem, told) in [
+        ("/sign-in/provider/", "/sign-in?problem=visit_over", "sign_in refused visit_over"),
+        ("/account/identities", "/account?problem=visit_over", "identity.link refused visit_over"),
+    ] {
+        let text = id.to_string();
+        let mut browser = if path == "/account/identities" { Visitor::of(&maria) } else { Visitor::new(&world) };
+        let there = if path == "/account/identities" {
+            browser.leave(path, &[("link", &text)]).await
+        } else {
+            browser.leave(&format!("{path}{text}"), &[]).await
+        };
+        let back = hostile.approve(&there);
+        let gate = Arc::new(Semaphore::new(0));
+        hostile.now(|m| m.gate = Some(Arc::clone(&gate)));
+        let asked = hostile.asked().len();
+        let answer = tokio::spawn(async move { location(&browser.get(back.as_str()).await) });
+        while !hostile.asked()[asked..].iter().any(|p| p == "token") {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let removed = maria.post(&format!("/providers/{id}/remove"), &[]).await;
+        assert_eq!(location(&removed), "/providers?done=removed");
+        let mark = world.last_record().await;
+        gate.add_permits(1);
+        assert_eq!(answer.await.unwrap(), problem);
+        assert_eq!(world.told_after(mark).await, [told]);
+        assert_eq!(users(&world).await, 1);
+        hostile.now(|m| m.gate = None);
+        id = set_up(&world, &maria, &hostile, true).await;
+    }
+    let maria = world.user_of("maria@acme.example").await;
+    assert!(world.app.store.read().await.unwrap().identities_of(maria.id).await.unwrap().is_empty());
 }
 
 async fn a5_who_has_mfa_here_is_asked_for_it_too(world: World) {

@@ -8,7 +8,7 @@ CREATE TABLE providers (
     secret      BLOB,                         -- sealed; absent for a public client
     sealed_by   TEXT,
     scopes      TEXT    NOT NULL,             -- space separated, openid among them
-    domains     TEXT    NOT NULL,             -- e-mail domains that may sign in, space separated; empty: any
+    domains     TEXT    NOT NULL,             -- e-mail domains of those who get an account, space separated; empty: any
     makes_users INTEGER NOT NULL,             -- whether somebody unknown gets an account
     role        TEXT    NOT NULL,             -- the role of a user made like that; never super_admin by default
     made_at     INTEGER NOT NULL,
@@ -17,7 +17,8 @@ CREATE TABLE providers (
 CREATE UNIQUE INDEX a6_one_provider_per_issuer ON providers (issuer);
 
 -- A-6: an identity is the pair of issuer and subject. It stays when its provider is removed: the
--- same provider, set up again, is the same authority.
+-- same provider, set up again, is the same authority. It stays when its user is deleted, too: it
+-- says who is not let in anew.
 CREATE TABLE identities (
     issuer       TEXT    NOT NULL,
     subject      TEXT    NOT NULL,

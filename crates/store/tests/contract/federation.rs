@@ -1,7 +1,7 @@
 //! Providers and identities: an identity is one user's, whoever comes first.
 
 use portcullis_domain::{
-    accounts::{Role, Status, UserId},
+    accounts::{Role, Standing, Status, User, UserId},
     federation::{Identity, LinkedIdentity, Provider, Settings},
     sessions::{Opened, Session},
 };
@@ -17,11 +17,13 @@ on_both! {
     a6_of_many_parallel_links_of_one_identity_one_succeeds
     a6_parallel_sign_ins_of_somebody_new_make_one_user
     unlinking_is_for_the_owner_and_ends_the_sessions_opened_with_it
-    a6_who_is_deleted_has_no_identity
+    a6_the_identity_of_who_was_deleted_stays_and_counts_for_nothing
+    a6_an_identity_is_free_while_nobody_has_it_but_who_was_deleted
+    a6_of_many_who_take_the_identity_of_who_was_deleted_one_succeeds
     a7_a_provider_knows_who_would_be_stranded_without_it
 }
 
-fn provider(name: &str, issuer: &str) -> Provider {
+pub(crate) fn provider(name: &str, issuer: &str) -> Provider {
     let settings = Settings {
         name: name.to_owned(),
         issuer: issuer.to_owned(),
@@ -40,7 +42,7 @@ async fn added(fresh: &Fresh, name: &str, issuer: &str) -> Provider {
     provider
 }
 
-fn linked(issuer: &str, subject: &str, user: UserId) -> LinkedIdentity {
+pub(crate) fn linked(issuer: &str, subject: &str, user: UserId) -> LinkedIdentity {
     LinkedIdentity {
         identity: Identity::new(issuer, subject).unwrap(),
         user,
@@ -199,16 +201,80 @@ async fn unlinking_is_for_the_owner_and_ends_the_sessions_opened_with_it(fresh: 
     assert_eq!((lives(&fresh, 1).await, lives(&fresh, 2).await, lives(&fresh, 3).await), (false, true, true));
 }
 
-async fn a6_who_is_deleted_has_no_identity(fresh: Fresh) {
-    let maria = fresh.super_admin("a@acme.example").await.id;
+async fn set(fresh: &Fresh, user: &User, status: Status) {
+    let standing = Standing { status: (status, now()), ..user.standing.clone() };
+    fresh.act(async |act| act.set_standing(user.id, &standing).await.unwrap()).await;
+}
+
+async fn owner(fresh: &Fresh, linked: &LinkedIdentity) -> Option<UserId> {
+    fresh.read(async |tx| tx.linked_identity(&linked.identity).await.unwrap()).await.map(|l| l.user)
+}
+
+async fn a6_the_identity_of_who_was_deleted_stays_and_counts_for_nothing(fresh: Fresh) {
+    added(&fresh, "A", "https://a.example").await;
+    let maria = fresh.super_admin("a@acme.example").await;
     let paulo = fresh.super_admin("b@acme.example").await.id;
-    for (subject, user) in [("1", maria), ("2", maria), ("3", paulo)] {
+    for (subject, user) in [("1", maria.id), ("2", maria.id), ("3", paulo)] {
         let identity = linked("https://a.example", subject, user);
         fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
     }
-    fresh.act(async |act| act.unlink_all_of(maria).await.unwrap()).await;
-    assert!(fresh.read(async |tx| tx.identities_of(maria).await.unwrap()).await.is_empty());
+    set(&fresh, &maria, Status::Deleted).await;
+    fresh.act(async |act| act.drop_ways_in(maria.id).await.unwrap()).await;
+    for subject in ["1", "2"] {
+        let identity = linked("https://a.example", subject, maria.id);
+        let kept = fresh.read(async |tx| tx.linked_identity(&identity.identity).await.unwrap()).await;
+        assert_eq!(kept, Some(LinkedIdentity { email: String::new(), ..identity }), "whose it was stays known");
+    }
+    assert!(fresh.read(async |tx| tx.identities_of(maria.id).await.unwrap()).await.is_empty());
+    assert!(fresh.read(async |tx| tx.identities_shown(maria.id).await.unwrap()).await.is_empty());
     assert_eq!(fresh.read(async |tx| tx.identities_of(paulo).await.unwrap().len()).await, 1);
+    let paulos = fresh.read(async |tx| tx.identities_shown(paulo).await.unwrap()).await;
+    assert_eq!((paulos.len(), paulos[0].email.as_str()), (1, "maria@id.example"), "others' are left alone");
+    let used = fresh.read(async |tx| tx.provider_use("https://a.example").await.unwrap()).await;
+    assert_eq!(used, ProviderUse { users: 1, stranded: 0, super_admins_left: 1 });
+}
+
+async fn a6_an_identity_is_free_while_nobody_has_it_but_who_was_deleted(fresh: Fresh) {
+    let maria = fresh.super_admin("a@acme.example").await;
+    let paulo = fresh.super_admin("b@acme.example").await;
+    let (of_maria, of_paulo) =
+        (linked("https://a.example", "1", maria.id), linked("https://a.example", "1", paulo.id));
+    let link =
+        async |linked: &LinkedIdentity| fresh.act(async |act| act.link_free_identity(linked).await.unwrap()).await;
+    assert!(link(&of_maria).await, "nobody had it");
+    assert!(!link(&of_maria).await, "twice");
+    for status in [Status::Active, Status::Inactive, Status::Pending] {
+        set(&fresh, &maria, status).await;
+        assert!(!link(&of_paulo).await, "{status:?}");
+        assert_eq!(owner(&fresh, &of_maria).await, Some(maria.id));
+    }
+    set(&fresh, &maria, Status::Deleted).await;
+    let mut act = fresh.store.act().await.unwrap();
+    let plain = act.link_identity(&of_paulo).await;
+    assert!(matches!(plain, Err(StoreError::Conflict(_))), "only where it is asked for: {plain:?}");
+    drop(act);
+    assert!(link(&of_paulo).await);
+    let now_paulos = fresh.read(async |tx| tx.linked_identity(&of_paulo.identity).await.unwrap()).await;
+    assert_eq!(now_paulos.as_ref(), Some(&of_paulo), "all of it is the new link's");
+    assert!(!link(&of_maria).await);
+}
+
+async fn a6_of_many_who_take_the_identity_of_who_was_deleted_one_succeeds(fresh: Fresh) {
+    async fn take(store: Store, linked: LinkedIdentity) -> Result<bool, StoreError> {
+        let mut act = store.act().await?;
+        let taken = act.link_free_identity(&linked).await?;
+        act.commit(&[record(portcullis_domain::audit::Event::IdentityLinked, "x")]).await?;
+        Ok(taken)
+    }
+    let maria = fresh.super_admin("m@acme.example").await;
+    let identity = linked("https://a.example", "1", maria.id);
+    fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+    set(&fresh, &maria, Status::Deleted).await;
+    let users = [fresh.super_admin("a@acme.example").await.id, fresh.super_admin("b@acme.example").await.id];
+    let nodes = [fresh.store.clone(), fresh.another_node().await];
+    let taken = at_once(8, |n| take(nodes[n % 2].clone(), linked("https://a.example", "1", users[n % 2]))).await;
+    assert_eq!(taken.into_iter().filter(|t| *t.as_ref().unwrap()).count(), 1);
+    assert!(users.contains(&owner(&fresh, &identity).await.unwrap()));
 }
 
 async fn a7_a_provider_knows_who_would_be_stranded_without_it(fresh: Fresh) {
@@ -238,7 +304,7 @@ async fn a7_a_provider_knows_who_would_be_stranded_without_it(fresh: Fresh) {
     standing.status = (Status::Deleted, now());
     fresh.act(async |act| act.set_standing(without[3].id, &standing).await.unwrap()).await;
     let used = |issuer: &'static str| fresh.read(async move |tx| tx.provider_use(issuer).await.unwrap());
-    assert_eq!(used("https://a.example").await, ProviderUse { users: 4, stranded: 2 });
-    assert_eq!(used("https://b.example").await, ProviderUse { users: 1, stranded: 0 });
-    assert_eq!(used("https://none.example").await, ProviderUse { users: 0, stranded: 0 });
+    assert_eq!(used("https://a.example").await, ProviderUse { users: 4, stranded: 2, super_admins_left: 2 });
+    assert_eq!(used("https://b.example").await, ProviderUse { users: 1, stranded: 0, super_admins_left: 4 });
+    assert_eq!(used("https://none.example").await, ProviderUse { users: 0, stranded: 0, super_admins_left: 4 });
 }

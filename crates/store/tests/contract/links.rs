@@ -59,7 +59,7 @@ async fn a_newer_link_takes_the_place_of_the_older(fresh: Fresh) {
         .await;
     let mut tx = fresh.store.read().await.unwrap();
     let old = tx.link(&[1; 32], INVITATION).await.unwrap().unwrap();
-    assert_eq!((old.replaced_at, old.check(after(6))), (Some(after(5)), Err(LinkRefused::Replaced)));
+    assert_eq!((old.replaced_at, old.check(after(6))), (Some(after(5)), Err(LinkRefused::Replaced(INVITATION))));
     for (digest, purpose) in [(2, RESET), (3, INVITATION), (4, INVITATION)] {
         let link = tx.link(&[digest; 32], purpose).await.unwrap().unwrap();
         assert_eq!(link.check(after(6)), Ok(()), "{digest}");

@@ -3,20 +3,28 @@
 use portcullis_domain::{
     accounts::{Role, Standing, Status, User, UserId, manage},
     audit::Event,
+    federation,
     links::{Link, LinkPurpose},
     sessions::{Actor, Opened},
 };
-use portcullis_store::Store;
+use portcullis_store::{ProviderUse, Store};
 
+use crate::federation::{linked, provider};
 use crate::support::{Fresh, after, at_once, id, now, on_both, record, user};
 
 on_both! {
     a3_two_demotions_of_the_last_two_super_admins_at_once_leave_one
-    only_active_super_admins_are_counted
+    a3_super_admins_count_who_are_active_and_can_sign_in
+    a3_demoting_who_has_a_password_and_removing_the_provider_of_the_other_at_once_leave_one
     a9_the_dormant_are_found_by_sign_in_and_by_when_they_became_active
     a_first_password_is_for_who_is_pending_and_has_none
     what_opens_an_account_goes_with_its_deletion
     c6_each_reminder_is_taken_once_by_one_of_many
+}
+
+/// How many active Super Admins can sign in.
+async fn super_admins(fresh: &Fresh) -> u64 {
+    fresh.read(async |tx| tx.other_super_admins(UserId(uuid::Uuid::nil())).await.unwrap()).await
 }
 
 async fn demote(store: Store, by: User, whom: UserId) -> bool {
@@ -24,10 +32,10 @@ async fn demote(store: Store, by: User, whom: UserId) -> bool {
     act.hold_tokens().await.unwrap();
     let acting = act.user(by.id).await.unwrap().unwrap().standing;
     let target = act.user(whom).await.unwrap().unwrap().standing;
-    let count = act.active_super_admins().await.unwrap();
+    let others = act.other_super_admins(whom).await.unwrap();
     let actor = Actor::Session { user: by.id, opened: Opened::Password, password_at: None };
     let what = manage::Act::TakeSuperAdmin;
-    let Ok(after) = manage::decide(what, (&actor, &acting), (whom, &target), count, after(1)) else {
+    let Ok(after) = manage::decide(what, (&actor, &acting), (whom, &target), others, after(1)) else {
         return false;
     };
     act.set_standing(whom, &after).await.unwrap();
@@ -44,26 +52,82 @@ async fn a3_two_demotions_of_the_last_two_super_admins_at_once_leave_one(fresh: 
         ];
         let done = at_once(2, |at| demote(nodes[at].clone(), two[at].clone(), two[1 - at].id)).await;
         assert_eq!(done.iter().filter(|d| **d).count(), 1, "{done:?}");
-        let count = fresh.read(async |tx| tx.active_super_admins().await.unwrap()).await;
-        assert_eq!(count, 1);
+        assert_eq!(super_admins(&fresh).await, 1);
         fresh.raw("UPDATE users SET role = 'user'").await;
     }
 }
 
-async fn only_active_super_admins_are_counted(fresh: Fresh) {
-    for (role, status) in [
-        (Role::SuperAdmin, Status::Active),
-        (Role::SuperAdmin, Status::Active),
-        (Role::SuperAdmin, Status::Pending),
-        (Role::SuperAdmin, Status::Inactive),
-        (Role::SuperAdmin, Status::Deleted),
-        (Role::User, Status::Active),
+async fn a3_super_admins_count_who_are_active_and_can_sign_in(fresh: Fresh) {
+    let set_up = provider("Acme ID", "https://id.acme.example");
+    fresh.act(async |act| act.add_provider(&set_up).await.unwrap()).await;
+    let mut counted = Vec::new();
+    for (role, status, password, issuer, counts) in [
+        (Role::SuperAdmin, Status::Active, true, "", true),
+        (Role::SuperAdmin, Status::Active, false, "https://id.acme.example", true),
+        (Role::SuperAdmin, Status::Active, true, "https://gone.example", true),
+        (Role::SuperAdmin, Status::Active, false, "https://gone.example", false),
+        (Role::SuperAdmin, Status::Active, false, "", false),
+        (Role::SuperAdmin, Status::Pending, false, "", false),
+        (Role::SuperAdmin, Status::Inactive, true, "https://id.acme.example", false),
+        (Role::SuperAdmin, Status::Deleted, false, "https://id.acme.example", false),
+        (Role::User, Status::Active, true, "https://id.acme.example", false),
     ] {
         let mut one = user(&format!("u{}@acme.example", id()));
         one.standing = Standing { role: (role, now()), status: (status, now()), ..one.standing };
-        fresh.act(async |act| act.add_user(&one, None).await.unwrap()).await;
+        let hash = password.then_some("$argon2id$x");
+        fresh.act(async |act| act.add_user(&one, hash).await.unwrap()).await;
+        if !issuer.is_empty() {
+            let identity = linked(issuer, &one.id.to_string(), one.id);
+            fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+        }
+        let others = fresh.read(async |tx| tx.other_super_admins(one.id).await.unwrap()).await;
+        assert_eq!(others, counted.len() as u64, "nobody counts besides themselves");
+        if counts {
+            counted.push(one.id);
+        }
+        assert_eq!(super_admins(&fresh).await, counted.len() as u64, "{role:?} {status:?} {password} {issuer}");
     }
-    assert_eq!(fresh.read(async |tx| tx.active_super_admins().await.unwrap()).await, 2);
+    let used = fresh.read(async |tx| tx.provider_use("https://id.acme.example").await.unwrap()).await;
+    assert_eq!(used, ProviderUse { users: 3, stranded: 1, super_admins_left: 2 });
+}
+
+/// Removes a provider as the server does.
+async fn remove(store: Store, issuer: &str) -> bool {
+    let mut act = store.act().await.unwrap();
+    let Some(found) = act.providers().await.unwrap().into_iter().find(|p| p.settings.issuer == issuer) else {
+        return false;
+    };
+    let used = act.provider_use(issuer).await.unwrap();
+    if federation::remove(used.super_admins_left).is_err() {
+        return false;
+    }
+    act.remove_provider(found.id).await.unwrap();
+    act.commit(&[record(Event::ProviderChanged, issuer)]).await.unwrap();
+    true
+}
+
+async fn a3_demoting_who_has_a_password_and_removing_the_provider_of_the_other_at_once_leave_one(fresh: Fresh) {
+    let nodes = [fresh.store.clone(), fresh.another_node().await];
+    for n in 0..6 {
+        let issuer = format!("https://{n}.example");
+        fresh.act(async |act| act.add_provider(&provider("P", &issuer)).await.unwrap()).await;
+        let maria = fresh.super_admin(&format!("maria{n}@acme.example")).await;
+        let ana = user(&format!("ana{n}@acme.example"));
+        fresh.act(async |act| act.add_user(&ana, None).await.unwrap()).await;
+        let identity = linked(&issuer, "ana", ana.id);
+        fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+        assert_eq!(super_admins(&fresh).await, 2);
+        let done = at_once(2, |at| {
+            let (store, ana, maria, issuer) = (nodes[at].clone(), ana.clone(), maria.id, issuer.clone());
+            async move {
+                if (at + n) % 2 == 0 { demote(store, ana, maria).await } else { remove(store, &issuer).await }
+            }
+        })
+        .await;
+        assert_eq!(done.iter().filter(|d| **d).count(), 1, "{done:?}");
+        assert_eq!(super_admins(&fresh).await, 1, "{done:?}");
+        fresh.raw("UPDATE users SET role = 'user'").await;
+    }
 }
 
 async fn a9_the_dormant_are_found_by_sign_in_and_by_when_they_became_active(fresh: Fresh) {
@@ -148,7 +212,8 @@ async fn what_opens_an_account_goes_with_its_deletion(fresh: Fresh) {
     assert!(fresh.read(async |tx| tx.password_hash(maria).await.unwrap()).await.is_some());
 
     fresh.write(async |tx| tx.drop_ways_in(maria).await.unwrap()).await;
-    assert_eq!((count(&fresh, "identities").await, count(&fresh, "links").await), (Some(0), Some(0)));
+    assert_eq!(count(&fresh, "links").await, Some(0));
+    assert_eq!(count(&fresh, "identities WHERE email = ''").await, Some(1), "it says who is not let in anew");
     assert!(fresh.read(async |tx| tx.password_hash(maria).await.unwrap()).await.is_none());
 }
 

@@ -64,16 +64,16 @@ impl App {
         let mut tx = self.store.read().await?;
         let signed_in_at = tx.signed_in_at(id).await?;
         let identities = tx.identities_shown(id).await?;
-        let count = tx.active_super_admins().await?;
+        let others = tx.other_super_admins(id).await?;
         drop(tx);
         let credential = self.foresee(&user, &user.standing).await?;
-        let may = Act::ALL.into_iter().filter(|act| self.decided(*act, caller, &user, count).is_ok()).collect();
+        let may = Act::ALL.into_iter().filter(|act| self.decided(*act, caller, &user, others).is_ok()).collect();
         Ok(Person { user, signed_in_at, identities, credential, may })
     }
 
-    fn decided(&self, act: Act, caller: &Caller, user: &User, count: u64) -> Result<Standing, ManageRefused> {
+    fn decided(&self, act: Act, caller: &Caller, user: &User, others: u64) -> Result<Standing, ManageRefused> {
         let acting = (&caller.actor, &caller.user.standing);
-        manage::decide(act, acting, (user.id, &user.standing), count, self.clock.now())
+        manage::decide(act, acting, (user.id, &user.standing), others, self.clock.now())
     }
 
     /// What an act would do to a user's credential, to be shown before it is done.
@@ -83,8 +83,8 @@ impl App {
     pub async fn foresee_act(&self, caller: &Caller, id: UserId, act: Act) -> Result<(User, Foreseen), Failure> {
         caller.super_admin()?;
         let user = self.user(caller, id).await?;
-        let count = self.store.read().await?.active_super_admins().await?;
-        let after = self.decided(act, caller, &user, count)?;
+        let others = self.store.read().await?.other_super_admins(id).await?;
+        let after = self.decided(act, caller, &user, others)?;
         let foreseen = self.foresee(&user, &after).await?;
         Ok((user, foreseen))
     }
@@ -110,8 +110,8 @@ impl App {
             return refuse(act, why).await;
         }
         let user = act.user(id).await?.ok_or(Failure::NotFound)?;
-        let count = act.active_super_admins().await?;
-        let after = match self.decided(what, &caller, &user, count) {
+        let others = act.other_super_admins(id).await?;
+        let after = match self.decided(what, &caller, &user, others) {
             Ok(after) => after,
             Err(why) => return refuse(act, why).await,
         };
@@ -180,7 +180,7 @@ impl App {
     }
 
     /// Makes the link that activates a pending account, in place of earlier ones, and sends it.
-    pub(crate) async fn send_invitation(&self, tx: &mut Tx, user: &User, by: &str) -> Result<SecretText, Failure> {
+    async fn send_invitation(&self, tx: &mut Tx, user: &User, by: &str) -> Result<SecretText, Failure> {
         let (link, until) = self.make_link(tx, user.id, LinkPurpose::Invitation).await?;
         self.send(tx, user, &Letter::Invitation { by, link: link.expose_secret(), until }).await?;
         Ok(link)

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use portcullis_domain::{
     accounts::{Language, Standing, Status, TimeZoneName, User, UserId},
     audit::{By, Entry, Event, Origin},
-    federation::{self, Decision, FederationRefused, LinkedIdentity, Provider, Told},
+    federation::{self, Decision, FederationRefused, LinkedIdentity, Provider, Settings, Told},
 };
 use portcullis_store::Act;
 
@@ -26,13 +26,8 @@ impl App {
     ) -> Result<SignedIn, Failure> {
         let now = self.clock.now();
         let mut act = self.store.act().await?;
-        // Removed or changed while the provider was asked: its word counts no more.
-        let settings = act.provider(provider.id).await?.filter(|p| p.settings.issuer == provider.settings.issuer);
-        let settings = settings.ok_or(FederationRefused::VisitOver)?.settings;
-        let owner = match act.linked_identity(&told.identity).await? {
-            Some(linked) => act.user(linked.user).await?,
-            None => None,
-        };
+        let settings = present_settings(&mut act, provider).await?.ok_or(FederationRefused::VisitOver)?;
+        let owner = owner_of(&mut act, told).await?;
         let taken = match &told.email {
             Some(email) => act.user_by_email(email).await?.is_some(),
             None => false,
@@ -113,25 +108,48 @@ impl App {
         let mut act = self.store.act().await?;
         let caller = present(self, &mut act, caller).await?;
         let id = caller.user.id;
-        let owner = act.linked_identity(&told.identity).await?.map(|l| l.user);
-        let decided =
-            federation::is_local(&caller.actor, &caller.user.standing).and_then(|()| federation::link(id, owner));
-        let entry = Entry::done(now, caller.by(), &caller.origin, Event::IdentityLinked, id.to_string())
+        let owner = owner_of(&mut act, told).await?;
+        let decided = present_settings(&mut act, provider)
+            .await?
+            .ok_or(FederationRefused::VisitOver)
+            .and_then(|_| federation::is_local(&caller.actor, &caller.user.standing))
+            .and_then(|()| federation::link(id, owner.as_ref()));
+        let mut entry = Entry::done(now, caller.by(), &caller.origin, Event::IdentityLinked, id.to_string())
             .with("provider", provider.settings.name.as_str())
             .with("what", "linked");
         if let Err(why) = decided {
             act.commit(&[entry.refused(why.code())]).await?;
             return Err(why.into());
         }
-        act.link_identity(&LinkedIdentity {
+        let linked = LinkedIdentity {
             identity: told.identity.clone(),
             user: id,
             email: email_of(told).to_owned(),
             linked_at: now,
             signed_in_at: None,
-        })
-        .await?;
+        };
+        if !act.link_free_identity(&linked).await? {
+            return Err(Failure::Conflict);
+        }
+        if let Some(deleted) = owner {
+            entry = entry.with("of_deleted_user", deleted.id.to_string());
+        }
         Ok(act.commit(&[entry]).await?)
+    }
+}
+
+/// What a provider is set up with in this act. `None` when it was removed or changed while it was
+/// asked: its word counts no more.
+async fn present_settings(act: &mut Act, provider: &Provider) -> Result<Option<Settings>, Failure> {
+    let settings = act.provider(provider.id).await?.map(|p| p.settings);
+    Ok(settings.filter(|s| s.issuer == provider.settings.issuer))
+}
+
+/// Whose an identity is, deleted users too.
+async fn owner_of(act: &mut Act, told: &Told) -> Result<Option<User>, Failure> {
+    match act.linked_identity(&told.identity).await? {
+        Some(linked) => Ok(act.user(linked.user).await?),
+        None => Ok(None),
     }
 }
 

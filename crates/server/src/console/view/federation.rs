@@ -106,6 +106,8 @@ pub struct ProviderRemove {
     pub users: u64,
     /// How many of them could not sign in any more.
     pub stranded: u64,
+    /// Why it cannot be removed now.
+    pub refused: Option<Notice>,
 }
 
 /// Something that a provider told.

@@ -18,6 +18,7 @@ use base64::{Engine, prelude::*};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use portcullis::clock::Clock;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 pub const CLIENT_SECRET: &str = "client-secret-canary-7f3a";
 
@@ -54,6 +55,8 @@ pub struct Manners {
     pub claims: Map<String, Value>,
     pub change: Change,
     pub refuses_codes: bool,
+    /// Where the token endpoint waits, if it does.
+    pub gate: Option<Arc<Semaphore>>,
     pub says_iss: bool,
     pub userinfo: Option<Value>,
     pub key: EcKey,
@@ -103,6 +106,7 @@ impl Hostile {
             claims: claims.as_object().unwrap().clone(),
             change: Box::new(|_| {}),
             refuses_codes: false,
+            gate: None,
             says_iss: false,
             userinfo: None,
             key: EcKey::new("key-1"),
@@ -245,6 +249,10 @@ async fn token(
     Form(form): Form<HashMap<String, String>>,
 ) -> Response {
     hostile.note("token");
+    let gate = hostile.0.manners.lock().unwrap().gate.clone();
+    if let Some(gate) = gate {
+        gate.acquire().await.unwrap().forget();
+    }
     let refused = || (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response();
     if hostile.0.manners.lock().unwrap().refuses_codes {
         return refused();

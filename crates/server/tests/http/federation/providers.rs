@@ -1,8 +1,10 @@
 //! Setting providers up, testing and removing them.
 
-use portcullis_domain::accounts::Role;
+use jiff::SignedDuration;
+use portcullis_domain::accounts::{Role, Status, UserId};
 use reqwest::StatusCode;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{Hostile, Visitor, hostile::CLIENT_SECRET, location, scene, set_up, typed};
 use crate::support::{PASSWORD, World, on_both};
@@ -13,6 +15,9 @@ on_both! {
     a_test_shows_the_claims_as_text_and_does_nothing
     a_test_is_for_the_super_admin_who_began_it
     a7_removing_a_provider_ends_its_sessions_and_leaves_passwords
+    a3_a_provider_stays_without_which_no_super_admin_could_sign_in
+    a3_removing_a_provider_and_demoting_who_has_a_password_at_once_leave_one_who_can_sign_in
+    a9_the_last_super_admin_who_can_sign_in_is_not_deactivated
 }
 
 async fn a_provider_is_set_up_changed_and_removed_and_its_secret_is_never_shown(world: World) {
@@ -148,4 +153,76 @@ async fn a7_removing_a_provider_ends_its_sessions_and_leaves_passwords(world: Wo
     // Set up again, the same issuer is the same authority.
     let again = set_up(&world, &maria, &hostile, false).await;
     assert_eq!(location(&federated.sign_in(&hostile, again).await), "/");
+}
+
+/// A Super Admin without a password, in a browser that signed in through the provider.
+async fn federated_super_admin(world: &World, hostile: &Hostile, id: Uuid) -> Visitor {
+    let mut browser = Visitor::new(world);
+    browser.sign_in(hostile, id).await;
+    let ana = world.user_of("ana@acme.example").await;
+    world.change(&ana, |s| s.role = (Role::SuperAdmin, world.clock.now())).await;
+    browser
+}
+
+/// How many active Super Admins can sign in.
+async fn super_admins(world: &World) -> u64 {
+    let nobody = UserId(Uuid::nil());
+    world.app.store.read().await.unwrap().other_super_admins(nobody).await.unwrap()
+}
+
+async fn a3_a_provider_stays_without_which_no_super_admin_could_sign_in(world: World) {
+    let (maria, hostile, id) = scene(&world).await;
+    let mut ana = federated_super_admin(&world, &hostile, id).await;
+    let (path, button) = (format!("/providers/{id}/remove"), ">Remove</button>");
+    let (_, page) = ana.person().page(&path).await;
+    assert!(page.contains(button) && !page.contains("It cannot be removed now."), "Maria has a password: {page}");
+    let take = format!("/api/v1/users/{}/take-super-admin", world.user_of("maria@acme.example").await.id);
+    assert_eq!(ana.person().post(&take, &[]).await.status(), StatusCode::OK, "Ana can sign in");
+
+    let (_, page) = ana.person().page(&path).await;
+    assert!(
+        page.contains("no active Super Admin could sign in, so it stays.") && !page.contains(button),
+        "{page}"
+    );
+    let mark = world.last_record().await;
+    assert_eq!(location(&ana.post(&path, &[]).await), path);
+    assert_eq!(world.told_after(mark).await, ["provider.change refused no_super_admin_left"]);
+    assert!(ana.person().is_signed_in().await);
+    assert_eq!(location(&Visitor::new(&world).sign_in(&hostile, id).await), "/account/credentials");
+
+    let give = take.replace("take-", "give-");
+    assert_eq!(ana.person().post(&give, &[]).await.status(), StatusCode::OK);
+    assert_eq!(location(&ana.post(&path, &[]).await), "/providers?done=removed");
+    assert_eq!(super_admins(&world).await, 1);
+    assert!(maria.is_signed_in().await && !ana.person().is_signed_in().await);
+    world.log_is_whole().await;
+}
+
+async fn a3_removing_a_provider_and_demoting_who_has_a_password_at_once_leave_one_who_can_sign_in(world: World) {
+    let (maria, hostile, id) = scene(&world).await;
+    let other = world.another_node().await;
+    let ana = federated_super_admin(&world, &hostile, id).await.person().at(&other);
+    assert_eq!(super_admins(&world).await, 2);
+    let take = format!("/api/v1/users/{}/take-super-admin", world.user_of("maria@acme.example").await.id);
+    let remove = format!("/providers/{id}/remove");
+    let (removed, taken) = tokio::join!(maria.post(&remove, &[]), ana.post(&take, &[]));
+    let done = [removed.status() == StatusCode::SEE_OTHER, taken.status() == StatusCode::OK];
+    assert_eq!(done.iter().filter(|d| **d).count(), 1, "{} {}", removed.status(), taken.status());
+    assert_eq!(super_admins(&world).await, 1);
+    world.log_is_whole().await;
+}
+
+async fn a9_the_last_super_admin_who_can_sign_in_is_not_deactivated(first: World) {
+    let world = first.of_its_kind(&[("deactivate_after_days", "90")]).await;
+    let (maria, hostile, id) = scene(&world).await;
+    federated_super_admin(&world, &hostile, id).await;
+    let removed = maria.post(&format!("/providers/{id}/remove"), &[]).await;
+    assert_eq!(location(&removed), "/providers?done=removed");
+    // Ana is a Super Admin, too, but has no way to sign in any more.
+    world.pass(SignedDuration::from_hours(24 * 90));
+    world.app.sweep().await.unwrap();
+    let status = async |email| world.user_of(email).await.standing.status.0;
+    assert_eq!(status("maria@acme.example").await, Status::Active, "A-3");
+    assert_eq!(status("ana@acme.example").await, Status::Inactive);
+    world.sign_in("maria@acme.example").await;
 }

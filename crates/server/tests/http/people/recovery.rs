@@ -10,6 +10,7 @@ use crate::support::{FORM, PASSWORD, World, on_both};
 on_both! {
     protocol37_whoever_asks_gets_the_same_answer
     a7_each_kind_of_account_gets_the_mail_it_needs
+    a2_asking_for_a_password_renews_no_invitation
     one_address_and_nothing_else_is_taken
     nobody_s_mailbox_is_flooded
     a_new_password_ends_every_session_and_tells_the_user
@@ -98,7 +99,7 @@ async fn a7_each_kind_of_account_gets_the_mail_it_needs(world: World) {
     people(&world).await;
     for (email, told, subject) in [
         (MARIA, "password.reset done", Some("Choose a new password")),
-        ("pending@acme.example", "password.reset done", Some("A Super Admin invites you to Portcullis")),
+        ("pending@acme.example", "password.reset refused not_active", None),
         ("inactive@acme.example", "password.reset refused not_active", None),
         ("federated@acme.example", "password.reset done", Some("Your account has no password here")),
         ("never@acme.example", "password.reset refused unknown_account", None),
@@ -112,10 +113,25 @@ async fn a7_each_kind_of_account_gets_the_mail_it_needs(world: World) {
     }
     let federated = world.mail_to("federated@acme.example", 1).await;
     assert!(federated.text.contains("You sign in with Acme ID.") && !federated.text.contains("/reset-password/"));
-    let link = world.mail_to("pending@acme.example", 1).await.link("/activate/");
-    let form = [("name", "Ana"), ("password", PASSWORD)];
-    let done = world.stranger().request(Method::POST, &link).form(&form).send().await.unwrap();
-    assert_eq!(done.status(), StatusCode::SEE_OTHER, "the fresh invitation works");
+}
+
+async fn a2_asking_for_a_password_renews_no_invitation(world: World) {
+    let maria = world.maria().await;
+    let response = maria.post("/users/invite", &[("email", "ana@acme.example")]).await;
+    assert!(response.status().is_success() || response.status().is_redirection());
+    let link = world.mail_to("ana@acme.example", 1).await.link("/activate/");
+    world.pass(SignedDuration::from_hours(23));
+    for hours in [0, 1] {
+        world.pass(SignedDuration::from_hours(hours));
+        let mark = world.last_record().await;
+        ask(&world, "ana@acme.example").await;
+        assert_eq!(recorded(&world, mark).await, ["password.reset refused not_active"]);
+        assert_eq!(world.subjects_to("ana@acme.example").await.len(), 1, "a stranger may be asking");
+    }
+    let form = [("name", "Eve"), ("password", PASSWORD)];
+    let late = world.stranger().request(Method::POST, &link).form(&form).send().await.unwrap();
+    assert_eq!(late.status(), StatusCode::GONE, "24 hours");
+    assert_eq!(world.user_of("ana@acme.example").await.standing.status.0, Status::Pending);
 }
 
 async fn one_address_and_nothing_else_is_taken(world: World) {
