@@ -46,6 +46,8 @@ closed_set! {
         MfaDisabled => "mfa.disable", "Turning MFA off";
         /// A second factor was added or removed while MFA stays on, or how passkeys may be used.
         MfaChanged => "mfa.change", "MFA change";
+        /// A second factor was given so that another may be added, or that was refused.
+        FactorConfirmed => "mfa.confirm", "Second factor confirmation";
         /// Recovery codes were made anew.
         RecoveryCodesMade => "mfa.recovery_codes", "New recovery codes";
         /// A sign-in provider was set up, changed or removed.

@@ -25,6 +25,8 @@ closed_set! {
         CredentialExpires => "credential_expires", "Credentials expire soon";
         /// MFA was turned off by an administrator.
         MfaDisabled => "mfa_disabled", "MFA turned off";
+        /// A user's second factors were changed by that user.
+        FactorsChanged => "factors_changed", "Second factors changed";
         /// A sign-in from a network that the account was not known from.
         NewDevice => "new_device", "New device sign-in";
     }

@@ -127,7 +127,9 @@ impl Failure {
             | Self::WrongPasskey
             | Self::StepOver => StatusCode::UNAUTHORIZED,
             Self::Mfa(MfaRefused::NotOn | MfaRefused::AppAlready | MfaRefused::Gone)
-            | Self::Mfa(MfaRefused::TooManyPasskeys | MfaRefused::SuspendsCredential) => StatusCode::CONFLICT,
+            | Self::Mfa(MfaRefused::TooManyPasskeys | MfaRefused::NoPasskey | MfaRefused::SuspendsCredential) => {
+                StatusCode::CONFLICT
+            }
             Self::SecondFactorNeeded
             | Self::NotActive
             | Self::NotSuperAdmin

@@ -188,7 +188,10 @@ fn people_api_routes() -> Vec<Route> {
 fn mfa_routes() -> Vec<Route> {
     use Access::{Anyone, SignedIn};
     use Door::Console;
-    use console::{mfa, second_factor};
+    use console::{
+        mfa::{self, changes},
+        second_factor,
+    };
     const ON: &[Event] = &[Event::MfaEnabled, Event::MfaChanged];
     const OFF: &[Event] = &[Event::MfaDisabled, Event::MfaChanged];
     vec![
@@ -199,18 +202,32 @@ fn mfa_routes() -> Vec<Route> {
         acts(Console, "/account/mfa/password", SignedIn, &[Event::PasswordConfirmed], post(mfa::confirm_password)),
         reads(Console, "/account/mfa/app", SignedIn, get(mfa::app_page)),
         acts(Console, "/account/mfa/app", SignedIn, ON, post(mfa::confirm_app)),
-        reads(Console, "/account/mfa/app/remove", SignedIn, get(mfa::remove_app_page)),
-        acts(Console, "/account/mfa/app/remove", SignedIn, OFF, post(mfa::remove_app)),
+        acts(Console, "/account/mfa/app/begin", SignedIn, &[Event::FactorConfirmed], post(changes::begin_app)),
+        reads(Console, "/account/mfa/app/remove", SignedIn, get(changes::remove_app_page)),
+        acts(Console, "/account/mfa/app/remove", SignedIn, OFF, post(changes::remove_app)),
         reads(Console, "/account/mfa/passkey", SignedIn, get(mfa::passkey_page)),
         acts(Console, "/account/mfa/passkey", SignedIn, ON, post(mfa::add_passkey)),
-        reads(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, get(mfa::remove_passkey_page)),
-        acts(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, OFF, post(mfa::remove_passkey)),
-        reads(Console, "/account/mfa/passkey-alone", SignedIn, get(mfa::passkey_alone_page)),
-        acts(Console, "/account/mfa/passkey-alone", SignedIn, &[Event::MfaChanged], post(mfa::passkey_alone)),
-        reads(Console, "/account/mfa/recovery-codes", SignedIn, get(mfa::new_codes_page)),
-        acts(Console, "/account/mfa/recovery-codes", SignedIn, &[Event::RecoveryCodesMade], post(mfa::new_codes)),
-        reads(Console, "/account/mfa/off", SignedIn, get(mfa::turn_off_page)),
-        acts(Console, "/account/mfa/off", SignedIn, &[Event::MfaDisabled], post(mfa::turn_off)),
+        acts(
+            Console,
+            "/account/mfa/passkey/begin",
+            SignedIn,
+            &[Event::FactorConfirmed],
+            post(changes::begin_passkey),
+        ),
+        reads(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, get(changes::remove_passkey_page)),
+        acts(Console, "/account/mfa/passkeys/{passkey}/remove", SignedIn, OFF, post(changes::remove_passkey)),
+        reads(Console, "/account/mfa/passkey-alone", SignedIn, get(changes::passkey_alone_page)),
+        acts(Console, "/account/mfa/passkey-alone", SignedIn, &[Event::MfaChanged], post(changes::passkey_alone)),
+        reads(Console, "/account/mfa/recovery-codes", SignedIn, get(changes::new_codes_page)),
+        acts(
+            Console,
+            "/account/mfa/recovery-codes",
+            SignedIn,
+            &[Event::RecoveryCodesMade],
+            post(changes::new_codes),
+        ),
+        reads(Console, "/account/mfa/off", SignedIn, get(changes::turn_off_page)),
+        acts(Console, "/account/mfa/off", SignedIn, &[Event::MfaDisabled], post(changes::turn_off)),
     ]
 }
 

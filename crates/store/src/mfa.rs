@@ -137,15 +137,22 @@ impl Tx {
         Ok(query!(self, execute, sql, user.0, bytes, key, now.as_microsecond())? == 1)
     }
 
-    /// Makes the app of a user a factor, with the first code of it: that step is consumed.
-    /// `false` when there is none to confirm.
+    /// Makes the app that was made at `made_at` a factor, with the first code of it: that step is
+    /// consumed. `false` when there is none to confirm, or another took its place.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn confirm_app(&mut self, user: UserId, step: i64, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn confirm_app(
+        &mut self,
+        user: UserId,
+        made_at: Timestamp,
+        step: i64,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let sql = "UPDATE totp SET confirmed_at = $1, last_step = $2 \
-                   WHERE user_id = $3 AND confirmed_at IS NULL AND last_step < $2";
-        Ok(query!(self, execute, sql, now.as_microsecond(), step, user.0)? == 1)
+                   WHERE user_id = $3 AND confirmed_at IS NULL AND last_step < $2 AND made_at = $4";
+        let (now, made_at) = (now.as_microsecond(), made_at.as_microsecond());
+        Ok(query!(self, execute, sql, now, step, user.0, made_at)? == 1)
     }
 
     /// Consumes a step of an app: `false` when it, or a later one, was consumed before
@@ -216,13 +223,18 @@ impl Tx {
         query!(self, execute, sql, passkey, now.as_microsecond(), id).map(drop)
     }
 
-    /// Removes a passkey of a user. `false` when the user has no such passkey.
+    /// Removes a passkey of a user, and with the last one the leave to sign in with a passkey alone.
+    /// `false` when the user has no such passkey.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_passkey(&mut self, user: UserId, id: Uuid) -> Result<bool, StoreError> {
         let sql = "DELETE FROM passkeys WHERE user_id = $1 AND id = $2";
-        Ok(query!(self, execute, sql, user.0, id)? == 1)
+        let removed = query!(self, execute, sql, user.0, id)? == 1;
+        let sql = "UPDATE users SET passkey_alone = $1 \
+                   WHERE id = $2 AND NOT EXISTS (SELECT 1 FROM passkeys WHERE user_id = $2)";
+        query!(self, execute, sql, false, user.0)?;
+        Ok(removed)
     }
 
     /// Puts recovery codes, by their keyed digests, in the place of those that a user had.

@@ -95,6 +95,12 @@ pub enum MfaRefused {
     /// Enough is enough.
     #[error("You have {MAX_PASSKEYS} passkeys, which is the most. Remove one before adding another.", MAX_PASSKEYS = passkey::MOST)]
     TooManyPasskeys,
+    /// There is no passkey that could sign in alone.
+    #[error("You have no passkey.")]
+    NoPasskey,
+    /// with MFA on, a factor is added with another.
+    #[error("Give a second factor that you have, then go on within 5 minutes.")]
+    FactorNeeded,
     /// C-9: turning on suspends the credential, and that was not confirmed.
     #[error("Turning this on suspends your credential. Confirm that it may stop working, then try again.")]
     SuspendsCredential,
@@ -113,6 +119,8 @@ impl MfaRefused {
             Self::AppAlready => "app_already",
             Self::Gone => "factor_gone",
             Self::TooManyPasskeys => "too_many_passkeys",
+            Self::NoPasskey => "no_passkey",
+            Self::FactorNeeded => "second_factor_needed",
             Self::SuspendsCredential => "suspends_credential",
         }
     }
@@ -120,7 +128,7 @@ impl MfaRefused {
 
 /// may `actor`, whose facts are `user`, change their own second factors at `now`? Only in a
 /// session that was not opened through a provider, of an account with a password, given in the last
-/// five minutes. What takes a factor away asks for a second factor besides.
+/// five minutes. What takes a factor away asks for a second factor besides, and so does [`add`].
 ///
 /// # Errors
 /// The first rule that refuses, from what the person can least change to what they easily can.
@@ -135,6 +143,20 @@ pub fn manage(actor: &Actor, user: &Standing, now: Timestamp) -> Result<(), MfaR
     }
     if !actor.password_is_fresh(now) {
         return Err(MfaRefused::PasswordNeeded);
+    }
+    Ok(())
+}
+
+/// may a factor be added to the account of `user`? While MFA is on, only after another second
+/// factor was given for that, or who has the password alone makes a factor of their own. `proven_in`
+/// is since when MFA was on when one was given: what was proven before it was turned off and on again
+/// does not count.
+///
+/// # Errors
+/// [`MfaRefused::FactorNeeded`].
+pub fn add(user: &Standing, proven_in: Option<Timestamp>) -> Result<(), MfaRefused> {
+    if user.mfa_since.is_some() && user.mfa_since != proven_in {
+        return Err(MfaRefused::FactorNeeded);
     }
     Ok(())
 }
@@ -170,6 +192,17 @@ mod tests {
         assert_eq!(manage(&actor(Opened::Password), &user(false), at(1)), Err(MfaRefused::NoLocalPassword));
         let token = Actor::Token { owner: UserId(Uuid::nil()) };
         assert_eq!(manage(&token, &user(true), at(1)), Err(MfaRefused::ByToken), "T-4");
+    }
+
+    #[test]
+    fn a5_with_mfa_on_a_factor_is_added_with_another_given_since_it_is_on() {
+        let with_mfa = |since| Standing { mfa_since: since, ..user(true) };
+        assert_eq!(add(&with_mfa(None), None), Ok(()), "the first needs none");
+        assert_eq!(add(&with_mfa(None), Some(at(1))), Ok(()), "it was turned off meanwhile");
+        assert_eq!(add(&with_mfa(Some(at(1))), Some(at(1))), Ok(()));
+        for proven_in in [None, Some(at(0)), Some(at(2))] {
+            assert_eq!(add(&with_mfa(Some(at(1))), proven_in), Err(MfaRefused::FactorNeeded), "{proven_in:?}");
+        }
     }
 
     #[test]

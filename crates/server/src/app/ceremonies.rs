@@ -20,8 +20,8 @@ use crate::{
 pub enum Kind {
     /// A sign-in whose first factor was right and whose second is to come.
     SecondFactor,
-    /// A passkey that is being made.
-    PasskeyMaking,
+    /// A second factor that is being added in a session.
+    FactorAdding,
     /// A sign-in with a passkey alone.
     PasskeySignIn,
     /// A passkey asked for in a session, before second factors are changed.
@@ -36,7 +36,7 @@ impl Kind {
     pub fn code(self) -> &'static str {
         match self {
             Self::SecondFactor => "second_factor",
-            Self::PasskeyMaking => "passkey_making",
+            Self::FactorAdding => "factor_adding",
             Self::PasskeySignIn => "passkey_sign_in",
             Self::PasskeyStepUp => "passkey_step_up",
             Self::ProviderVisit => "provider_visit",
@@ -47,7 +47,7 @@ impl Kind {
     #[must_use]
     pub fn lasts(self) -> SignedDuration {
         match self {
-            Self::SecondFactor | Self::PasskeyMaking | Self::PasskeySignIn | Self::PasskeyStepUp => {
+            Self::SecondFactor | Self::FactorAdding | Self::PasskeySignIn | Self::PasskeyStepUp => {
                 SignedDuration::from_mins(5)
             }
             Self::ProviderVisit => SignedDuration::from_mins(10),

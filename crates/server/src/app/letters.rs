@@ -13,6 +13,34 @@ use portcullis_store::{Purpose, QueuedMail, Tx};
 
 use crate::{app::App, console::view::Dates, error::Failure};
 
+/// A second factor, as its user knows it.
+#[derive(Debug, Clone, Copy)]
+pub enum Factor<'a> {
+    /// The authenticator app.
+    App,
+    /// The passkey of a name.
+    Passkey(&'a str),
+}
+
+/// What became of a user's second factors.
+#[derive(Debug, Clone, Copy)]
+pub enum FactorsChange<'a> {
+    /// MFA was turned on with the first one.
+    TurnedOn(Factor<'a>),
+    /// One was added beside others.
+    Added(Factor<'a>),
+    /// One was removed; others are left.
+    Removed(Factor<'a>),
+    /// The last one was removed, which turned MFA off.
+    RemovedLast(Factor<'a>),
+    /// MFA was turned off.
+    TurnedOff,
+    /// Recovery codes were made anew.
+    NewCodes,
+    /// A passkey signs in without the password, or not any more.
+    PasskeyAlone(bool),
+}
+
 /// A mail, as what it has to tell.
 #[derive(Debug, Clone)]
 pub enum Letter<'a> {
@@ -90,6 +118,15 @@ pub enum Letter<'a> {
         /// Who did it: a name.
         by: &'a str,
     },
+    /// A user has changed the own second factors.
+    FactorsChanged {
+        /// What became of them.
+        what: FactorsChange<'a>,
+        /// From where.
+        origin: &'a Origin,
+        /// When.
+        at: Timestamp,
+    },
     /// A sign-in from a network that is new for the account.
     NewDevice {
         /// From where and with what.
@@ -132,6 +169,9 @@ const NOT_YOU: &str = "If this was not you, sign in, change your password, and s
                        Account Settings. Then tell a Super Admin.";
 const NOT_YOU_AT_A_PROVIDER: &str = "If this was not you, sign in, and sign out your other sessions under My \
                                      Account Settings. Then tell a Super Admin.";
+const NOT_YOUR_FACTOR: &str = "If this was not you, sign in, remove what you did not add, change your password, and \
+                               sign out your other sessions under My Account Settings. Then tell a Super Admin, who \
+                               can also turn multi-factor authentication off if you cannot sign in.";
 const NOTHING_TO_DO: &str =
     "You are told because the credential is yours. There is nothing to do if you expected it.";
 
@@ -144,6 +184,48 @@ fn from(origin: &Origin) -> String {
 /// The same of a stranger: nothing that they wrote themselves stands in a mail to somebody else.
 fn place(origin: &Origin) -> String {
     if origin.ip.is_empty() { "the server's own machine".to_owned() } else { origin.ip.clone() }
+}
+
+impl std::fmt::Display for Factor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::App => f.write_str("an authenticator app"),
+            Self::Passkey(name) => write!(f, "the passkey \u{201c}{name}\u{201d}"),
+        }
+    }
+}
+
+impl FactorsChange<'_> {
+    fn told(self) -> String {
+        const ON: &str = "Multi-factor authentication was turned on for your account";
+        const OFF: &str = "Signing in takes your password alone now.";
+        match self {
+            Self::TurnedOn(factor) => {
+                format!("{ON}, with {factor}. Signing in takes it besides your password now.")
+            }
+            Self::Added(factor) => {
+                format!("You can sign in with {factor} now: it was added to your second factors.")
+            }
+            Self::Removed(Factor::App) => {
+                "The authenticator app was removed. Its codes do not sign you in any more.".to_owned()
+            }
+            Self::Removed(Factor::Passkey(name)) => {
+                format!("The passkey \u{201c}{name}\u{201d} was removed. It does not sign you in any more.")
+            }
+            Self::RemovedLast(Factor::App) => format!(
+                "The authenticator app was removed, your only second factor, which turned multi-factor authentication off. {OFF}"
+            ),
+            Self::RemovedLast(factor @ Factor::Passkey(_)) => format!(
+                "Your only second factor, {factor}, was removed, which turned multi-factor authentication off. {OFF}"
+            ),
+            Self::TurnedOff => format!("Multi-factor authentication was turned off for your account. {OFF}"),
+            Self::NewCodes => "New recovery codes were made. Those you had do not work any more.".to_owned(),
+            Self::PasskeyAlone(true) => "Your passkeys sign you in without your password now.".to_owned(),
+            Self::PasskeyAlone(false) => {
+                "A passkey alone does not sign you in any more: your password comes first.".to_owned()
+            }
+        }
+    }
 }
 
 impl Letter<'_> {
@@ -275,6 +357,16 @@ impl Letter<'_> {
                 ],
                 action: Some(("Open General Settings", format!("{public_url}/account"))),
                 footnote: "If you did not ask for this, call that administrator, and change your password.",
+            },
+            Self::FactorsChanged { what, origin, at } => Parts {
+                kind: MailKind::FactorsChanged,
+                subject: "Your second factors changed".to_owned(),
+                paragraphs: vec![
+                    format!("On {}, from {}:", when(*at), from(origin)),
+                    what.told(),
+                ],
+                action: Some(("Open General Settings", format!("{public_url}/account"))),
+                footnote: NOT_YOUR_FACTOR,
             },
             Self::NewDevice { origin, at } => Parts {
                 kind: MailKind::NewDevice,

@@ -1,20 +1,23 @@
-//! Changing one's own second factors: adding them, which turns MFA on, and taking them away,
-//! which asks for one. Each change is one act, and the session goes on under a new id.
+//! Changing one's own second factors. The first one turns MFA on; from then on every change asks
+//! for one, which is proven in one place. Each change is one act, and the session goes on under a
+//! new id.
 
-use jiff::{SignedDuration, Timestamp};
+mod adding;
+
+use jiff::Timestamp;
 use portcullis_domain::{
     accounts::{Standing, User},
     audit::{Entry, Event},
     credentials::Effect,
     mfa::{
         self, Factors, MfaRefused,
-        passkey::{MOST, PasskeyName},
+        passkey::MOST,
         recovery::{HOW_MANY, RecoveryCode},
-        totp::{AppCode, AuthenticatorApp},
     },
     secret::SecretText,
 };
-use portcullis_store::{Act, Purpose, StoreError, StoredPasskey};
+use portcullis_store::{Act, Purpose, StoredPasskey};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
@@ -22,15 +25,13 @@ use crate::{
         App, Caller, Via,
         ceremonies::Kind,
         credentials::present,
-        passkeys::{Made, Making, Question},
+        letters::{Factor, FactorsChange, Letter},
+        passkeys::Question,
         second_factor::Proof,
         sessions::Counters,
     },
     error::Failure,
 };
-
-/// A secret that nobody confirmed is shown again for so long; then another is made.
-const PROPOSAL_LASTS: SignedDuration = SignedDuration::from_mins(30);
 
 /// What General Settings shows of a user's second factors.
 #[derive(Debug)]
@@ -51,7 +52,17 @@ pub struct MfaSettings {
     pub suspends: Option<String>,
 }
 
-/// A change that takes something away, or makes signing in easier: it asks for a second factor.
+/// The kinds of second factors that can be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Addition {
+    /// An authenticator app.
+    App,
+    /// A passkey.
+    Passkey,
+}
+
+/// A change while MFA is on: it asks for a second factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Turn MFA off.
@@ -64,6 +75,8 @@ pub enum Change {
     NewCodes,
     /// Let a passkey sign in without the password, or not any more.
     PasskeyAlone(bool),
+    /// Begin to add another factor, in the same session and within five minutes.
+    Add(Addition),
 }
 
 impl Change {
@@ -74,6 +87,7 @@ impl Change {
             Self::TurnOff => return Event::MfaDisabled,
             Self::NewCodes => return Event::RecoveryCodesMade,
             Self::PasskeyAlone(_) => return Event::MfaChanged,
+            Self::Add(_) => return Event::FactorConfirmed,
             Self::RemoveApp => factors.without_app(),
             Self::RemovePasskey(_) => factors.without_a_passkey(),
         };
@@ -89,7 +103,38 @@ impl Change {
             Self::NewCodes => ("made", "recovery_codes"),
             Self::PasskeyAlone(true) => ("passkey_alone", "allowed"),
             Self::PasskeyAlone(false) => ("passkey_alone", "not_allowed"),
+            Self::Add(Addition::App) => ("to_add", "authenticator_app"),
+            Self::Add(Addition::Passkey) => ("to_add", "passkey"),
         }
+    }
+
+    /// Whether there is something to change, as far as that depends on how many factors there are.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn possible(self, factors: Factors) -> Result<(), MfaRefused> {
+        match self {
+            Self::RemoveApp if !factors.app => Err(MfaRefused::Gone),
+            Self::PasskeyAlone(true) if factors.passkeys == 0 => Err(MfaRefused::NoPasskey),
+            Self::Add(Addition::App) if factors.app => Err(MfaRefused::AppAlready),
+            Self::Add(Addition::Passkey) if factors.passkeys >= MOST => Err(MfaRefused::TooManyPasskeys),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the user is told by mail, if something was changed. `passkey` is the name of the one that
+    /// was removed; `on`, whether MFA is on still.
+    fn told(self, passkey: Option<&str>, on: bool) -> Option<FactorsChange<'_>> {
+        let removed =
+            |factor| if on { FactorsChange::Removed(factor) } else { FactorsChange::RemovedLast(factor) };
+        Some(match self {
+            Self::TurnOff => FactorsChange::TurnedOff,
+            Self::RemoveApp => removed(Factor::App),
+            Self::RemovePasskey(_) => removed(Factor::Passkey(passkey.unwrap_or_default())),
+            Self::NewCodes => FactorsChange::NewCodes,
+            Self::PasskeyAlone(allowed) => FactorsChange::PasskeyAlone(allowed),
+            Self::Add(_) => return None,
+        })
     }
 }
 
@@ -101,18 +146,24 @@ pub struct Changed {
     pub on: bool,
     /// Recovery codes, if they were made: shown once.
     pub codes: Option<Vec<RecoveryCode>>,
-}
-
-/// What a factor is added with.
-struct Adding<'a> {
-    factor: &'static str,
-    name: Option<&'a str>,
-    /// The Client ID that the person agreed to suspend.
-    agreed: Option<&'a str>,
+    /// The secret of the ceremony in which a factor is added, if that is what was begun.
+    pub begun: Option<SecretText>,
 }
 
 fn with_mfa(standing: &Standing, since: Option<Timestamp>) -> Standing {
     Standing { mfa_since: since, ..standing.clone() }
+}
+
+fn record(caller: &Caller, event: Event, now: Timestamp) -> Entry {
+    Entry::done(now, caller.by(), &caller.origin, event, caller.user.id.to_string())
+}
+
+/// Puts a refusal on record, and gives it.
+async fn refuse(act: Act, caller: &Caller, event: Event, why: MfaRefused, now: Timestamp) -> Failure {
+    match act.commit(&[record(caller, event, now).refused(why.code())]).await {
+        Ok(_) => why.into(),
+        Err(error) => error.into(),
+    }
 }
 
 impl App {
@@ -139,120 +190,6 @@ impl App {
         })
     }
 
-    /// The app that the caller is to confirm: the same one again while it is young.
-    ///
-    /// # Errors
-    /// [`Failure::Mfa`] with the rule that refuses.
-    pub async fn propose_app(&self, caller: &Caller) -> Result<AuthenticatorApp, Failure> {
-        let (id, now) = (caller.user.id, self.clock.now());
-        mfa::manage(&caller.actor, &caller.user.standing, now)?;
-        let mut tx = self.store.write().await?;
-        if let Some(stored) = tx.authenticator_app(id).await? {
-            if stored.confirmed_at.is_some() {
-                return Err(MfaRefused::AppAlready.into());
-            }
-            if now < stored.made_at + PROPOSAL_LASTS {
-                return self.opened_app(id, &stored.secret);
-            }
-        }
-        let app = AuthenticatorApp::new(self.clock.random());
-        let sealed = self.store.keys().seal(Purpose::Totp, &id.to_string(), app.expose(), self.clock.random());
-        if !tx.propose_app(id, &sealed, now).await? {
-            return Err(MfaRefused::AppAlready.into());
-        }
-        tx.commit().await?;
-        Ok(app)
-    }
-
-    /// Makes the proposed app a factor, with its first code.
-    ///
-    /// # Errors
-    /// [`Failure::WrongCode`], or [`Failure::Mfa`] with the rule that refuses.
-    pub async fn confirm_app(
-        &self,
-        caller: &Caller,
-        typed: &str,
-        agreed: Option<&str>,
-    ) -> Result<Changed, Failure> {
-        let (mut act, caller) = self.begin_change(caller, Event::MfaEnabled).await?;
-        let (id, now) = (caller.user.id, self.clock.now());
-        let stored = act.authenticator_app(id).await?.ok_or(Failure::StepOver)?;
-        if stored.confirmed_at.is_some() {
-            return Err(MfaRefused::AppAlready.into());
-        }
-        let app = self.opened_app(id, &stored.secret)?;
-        let step = AppCode::parse(typed).and_then(|code| app.step_of(&code, now));
-        let step = step.ok_or(Failure::WrongCode)?;
-        let before = act.factors(id).await?;
-        if !act.confirm_app(id, step, now).await? {
-            return Err(Failure::WrongCode);
-        }
-        let adding = Adding { factor: "authenticator_app", name: None, agreed };
-        self.add_factor(act, &caller, before, &adding, now).await
-    }
-
-    /// Asks the caller's browser for a new passkey: the secret of the ceremony, and the question.
-    ///
-    /// # Errors
-    /// [`Failure::Mfa`] with the rule that refuses; [`Failure::NotFound`] where there can be none.
-    pub async fn ask_for_passkey(&self, caller: &Caller) -> Result<(SecretText, String), Failure> {
-        mfa::manage(&caller.actor, &caller.user.standing, self.clock.now())?;
-        let mut tx = self.store.write().await?;
-        let held = tx.passkeys(caller.user.id).await?;
-        if held.len() >= MOST {
-            return Err(MfaRefused::TooManyPasskeys.into());
-        }
-        let asked = self.passkeys.ask_for_new(&caller.user, &held)?;
-        let secret = self.begin(&mut tx, Kind::PasskeyMaking, Some(caller.user.id), &asked.remembered).await?;
-        tx.commit().await?;
-        Ok((secret, asked.options))
-    }
-
-    /// Adds the passkey that the browser made.
-    ///
-    /// # Errors
-    /// [`Failure::Invalid`] for the name, [`Failure::StepOver`], [`Failure::WrongPasskey`], or
-    /// [`Failure::Mfa`] with the rule that refuses.
-    pub async fn add_passkey(
-        &self,
-        caller: &Caller,
-        secret: Option<&str>,
-        answer: &str,
-        name: &str,
-        agreed: Option<&str>,
-    ) -> Result<Changed, Failure> {
-        let name = PasskeyName::parse(name)?;
-        let (mut act, caller) = self.begin_change(caller, Event::MfaEnabled).await?;
-        let (id, now) = (caller.user.id, self.clock.now());
-        let secret = secret.ok_or(Failure::StepOver)?;
-        let taken = self.take::<Making>(&mut act, Kind::PasskeyMaking, secret).await?;
-        let (_, making) = taken.filter(|(user, _)| *user == Some(id)).ok_or(Failure::StepOver)?;
-        let Ok(Made { credential_id, passkey }) = self.passkeys.made(&making, answer)? else {
-            let entry = Entry::done(now, caller.by(), &caller.origin, Event::MfaChanged, id.to_string());
-            act.commit(&[entry.refused("wrong_passkey")]).await?;
-            return Err(Failure::WrongPasskey);
-        };
-        let before = act.factors(id).await?;
-        if before.passkeys >= MOST {
-            return Err(MfaRefused::TooManyPasskeys.into());
-        }
-        let stored = StoredPasskey {
-            id: self.clock.id(),
-            user: id,
-            credential_id,
-            name: name.as_str().to_owned(),
-            passkey,
-            made_at: now,
-            used_at: None,
-        };
-        act.add_passkey(&stored).await.map_err(|error| match error {
-            StoreError::Conflict(_) => Failure::WrongPasskey,
-            other => other.into(),
-        })?;
-        let adding = Adding { factor: "passkey", name: Some(name.as_str()), agreed };
-        self.add_factor(act, &caller, before, &adding, now).await
-    }
-
     /// A question for a passkey before a change, where the caller has one.
     ///
     /// # Errors
@@ -277,18 +214,13 @@ impl App {
         proof: &Proof,
         secret: Option<&str>,
     ) -> Result<Changed, Failure> {
-        let now = self.clock.now();
-        let record = |event| Entry::done(now, caller.by(), &caller.origin, event, caller.user.id.to_string());
-        let before = self.store.read().await?.factors(caller.user.id).await?;
-        if mfa::manage(&caller.actor, &caller.user.standing, now).is_ok() {
-            self.count_attempt(&caller.user.email, &caller.origin, now, &record(change.event(before))).await?;
-        }
-        let (mut act, caller) = self.begin_change(caller, change.event(before)).await?;
-        let user = &caller.user;
-        let before = act.factors(user.id).await?;
-        if user.standing.mfa_since.is_none() {
-            return Err(MfaRefused::NotOn.into());
-        }
+        let (mut act, caller, before) = self.begin_proof(caller, change).await?;
+        let (user, now) = (&caller.user, self.clock.now());
+        // Before the proof: a right one is consumed only by a change that is made.
+        let target = match self.target(&mut act, user, change, before).await? {
+            Ok(target) => target,
+            Err(why) => return Err(refuse(act, &caller, change.event(before), why, now).await),
+        };
         let question = match (proof, secret) {
             (Proof::Passkey(_), Some(secret)) => {
                 let taken = self.take::<Question>(&mut act, Kind::PasskeyStepUp, secret).await?;
@@ -296,7 +228,7 @@ impl App {
             }
             _ => None,
         };
-        let entry = record(change.event(before));
+        let entry = record(&caller, change.event(before), now);
         let proven = match self.prove(&mut act, user, proof, question, now).await? {
             Ok(proven) => proven,
             Err(why) => {
@@ -306,31 +238,80 @@ impl App {
         };
         let (what, which) = change.detail();
         let mut entry = entry.with("second_factor", proven.with).with(what, which);
-        let mut codes = None;
+        if let Some(name) = &target {
+            entry = entry.with("passkey", name.as_str());
+        }
+        let (mut codes, mut begun) = (None, None);
         match change {
-            Change::TurnOff => {}
-            Change::RemoveApp if act.remove_app(user.id).await? => {}
-            Change::RemovePasskey(id) => {
-                let name = act.passkeys(user.id).await?.into_iter().find(|p| p.id == id).map(|p| p.name);
-                entry = entry.with("passkey", name.ok_or(MfaRefused::Gone)?);
-                act.remove_passkey(user.id, id).await?;
-            }
-            Change::RemoveApp => return Err(MfaRefused::Gone.into()),
+            Change::TurnOff => act.remove_factors(user.id).await?,
+            Change::RemoveApp => act.remove_app(user.id).await.map(drop)?,
+            Change::RemovePasskey(id) => act.remove_passkey(user.id, id).await.map(drop)?,
             Change::NewCodes => codes = Some(self.new_codes(&mut act, user, now).await?),
             Change::PasskeyAlone(allowed) => act.set_passkey_alone(user.id, allowed).await?,
+            Change::Add(what) => begun = Some(self.begin_adding(&mut act, &caller, what).await?),
         }
+        let on = act.factors(user.id).await?.is_on();
         let mut entries = vec![entry];
-        let on = change != Change::TurnOff && act.factors(user.id).await?.is_on();
-        if !on {
-            act.remove_factors(user.id).await?;
-            let after = with_mfa(&user.standing, None);
-            entries
-                .extend(self.change_standing(&mut act, (&caller.by(), &caller.origin), user, &after, now).await?);
+        entries.extend(self.after_change(&mut act, &caller, on, now).await?);
+        if let Some(what) = change.told(target.as_deref(), on) {
+            self.send(&mut act, user, &Letter::FactorsChanged { what, origin: &caller.origin, at: now }).await?;
         }
         Counters::new(self, &user.email, &caller.origin).forget(&mut act).await?;
         let session = self.renewed(&mut act, &caller).await?;
         act.commit(&entries).await?;
-        Ok(Changed { session, on, codes })
+        Ok(Changed { session, on, codes, begun })
+    }
+
+    /// Counts the attempt at a second factor, and opens the act of the change only then: no factor is
+    /// looked at uncounted. Whoever may not change factors is refused without being counted,
+    /// and without another look at whether that is still so.
+    async fn begin_proof(&self, caller: &Caller, change: Change) -> Result<(Act, Caller, Factors), Failure> {
+        let now = self.clock.now();
+        let event = change.event(self.store.read().await?.factors(caller.user.id).await?);
+        if let Err(why) = mfa::manage(&caller.actor, &caller.user.standing, now) {
+            return Err(refuse(self.store.act().await?, caller, event, why, now).await);
+        }
+        let entry = record(caller, event, now);
+        self.count_attempt(&caller.user.email, &caller.origin, now, &entry).await?;
+        let (mut act, caller) = self.begin_change(caller, event).await?;
+        let before = act.factors(caller.user.id).await?;
+        Ok((act, caller, before))
+    }
+
+    /// Whether there is something to change, and the name of the passkey that it is about.
+    async fn target(
+        &self,
+        act: &mut Act,
+        user: &User,
+        change: Change,
+        before: Factors,
+    ) -> Result<Result<Option<String>, MfaRefused>, Failure> {
+        if user.standing.mfa_since.is_none() {
+            return Ok(Err(MfaRefused::NotOn));
+        }
+        Ok(match change {
+            Change::RemovePasskey(id) => {
+                let found = act.passkeys(user.id).await?.into_iter().find(|p| p.id == id);
+                found.map(|p| Some(p.name)).ok_or(MfaRefused::Gone)
+            }
+            _ => change.possible(before).map(|()| None),
+        })
+    }
+
+    /// What follows when a change has left no factor: MFA is off, with all that comes of it.
+    async fn after_change(
+        &self,
+        act: &mut Act,
+        caller: &Caller,
+        on: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Entry>, Failure> {
+        if on {
+            return Ok(Vec::new());
+        }
+        act.remove_factors(caller.user.id).await?;
+        let after = with_mfa(&caller.user.standing, None);
+        self.change_standing(act, (&caller.by(), &caller.origin), &caller.user, &after, now).await
     }
 
     /// Opens the act of a change, and refuses on record whom the rule refuses.
@@ -340,52 +321,10 @@ impl App {
         act.hold_tokens().await?;
         let caller = present(self, &mut act, caller).await?;
         let now = self.clock.now();
-        if let Err(why) = mfa::manage(&caller.actor, &caller.user.standing, now) {
-            let subject = caller.user.id.to_string();
-            let entry = Entry::done(now, caller.by(), &caller.origin, event, subject);
-            act.commit(&[entry.refused(why.code())]).await?;
-            return Err(why.into());
+        match mfa::manage(&caller.actor, &caller.user.standing, now) {
+            Ok(()) => Ok((act, caller)),
+            Err(why) => Err(refuse(act, &caller, event, why, now).await),
         }
-        Ok((act, caller))
-    }
-
-    /// What follows from a factor that was added: the first turns MFA on, suspends the credential
-    /// (C-9), makes recovery codes, and ends the user's other sessions, opened without it.
-    async fn add_factor(
-        &self,
-        mut act: Act,
-        caller: &Caller,
-        before: Factors,
-        adding: &Adding<'_>,
-        now: Timestamp,
-    ) -> Result<Changed, Failure> {
-        let Via::Session { session, .. } = &caller.via else { return Err(MfaRefused::ByToken.into()) };
-        let (user, handle) = (&caller.user, session.handle);
-        let record = |event| {
-            let entry = Entry::done(now, caller.by(), &caller.origin, event, user.id.to_string());
-            let entry = entry.with("added", adding.factor);
-            adding.name.map_or_else(|| entry.clone(), |name| entry.clone().with("passkey", name))
-        };
-        let (mut entries, mut codes) = (Vec::new(), None);
-        if user.standing.mfa_since.is_some() && before.is_on() {
-            entries.push(record(Event::MfaChanged));
-        } else {
-            let after = with_mfa(&user.standing, Some(now));
-            let held = act.held_credential(user.id).await?;
-            let suspended =
-                held.filter(|c| matches!(c.effect(&user.standing, &after, now), Some(Effect::Suspended(_))));
-            if suspended.is_some_and(|c| adding.agreed != Some(c.client_id.as_str())) {
-                return Err(MfaRefused::SuspendsCredential.into());
-            }
-            let ended = act.end_other_sessions(user.id, handle).await?;
-            entries.push(record(Event::MfaEnabled).with("other_sessions_ended", ended.to_string()));
-            entries
-                .extend(self.change_standing(&mut act, (&caller.by(), &caller.origin), user, &after, now).await?);
-            codes = Some(self.new_codes(&mut act, user, now).await?);
-        }
-        let session = self.renewed(&mut act, caller).await?;
-        act.commit(&entries).await?;
-        Ok(Changed { session, on: true, codes })
     }
 
     async fn new_codes(&self, act: &mut Act, user: &User, now: Timestamp) -> Result<Vec<RecoveryCode>, Failure> {

@@ -1,11 +1,13 @@
-//! My Account Settings, **Multi-factor authentication**: setting factors up, taking them away, and
-//! the one page that shows recovery codes (A-5, C-9).
+//! My Account Settings, **Multi-factor authentication**: setting factors up, and the one page that
+//! shows recovery codes (A-5, C-9).
+
+pub mod changes;
 
 use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -15,20 +17,19 @@ use portcullis_domain::{
 };
 use qrcode::{QrCode, render::svg};
 use serde::Deserialize;
-use uuid::Uuid;
 
 use crate::{
     access::ceremony_cookie,
     app::{
         App, Caller,
-        mfa::{Change, Changed, MfaSettings},
+        mfa::{Addition, Change, Changed, MfaSettings},
     },
     console::{
-        Answer, Refusal, Typed, cookie, failed, page as page_with, second_factor, see_other,
+        Answer, Refusal, Typed, cookie, failed, page as page_with, see_other,
         sign_in::local,
         view::{
-            Dates, Field, Frame, MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, Nav,
-            Notice, PasskeyRow, Tab,
+            Dates, Field, Frame, MfaApp, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, Nav, Notice,
+            PasskeyRow, Tab,
         },
     },
     error::Failure,
@@ -57,14 +58,6 @@ pub struct NewPasskey {
 pub struct Password {
     password: SecretText,
     to: String,
-}
-
-/// The second factor that a change asks for.
-#[derive(Deserialize)]
-pub struct Given {
-    code: Option<SecretText>,
-    credential: Option<String>,
-    allow: Option<String>,
 }
 
 fn frame(app: &App, caller: &Caller) -> Frame {
@@ -116,6 +109,7 @@ pub(crate) fn notice(done: &str) -> Option<Notice> {
         "mfa-app-already" => return Some(Notice::info(MfaRefused::AppAlready.to_string())),
         "mfa-not-on" => return Some(Notice::info(MfaRefused::NotOn.to_string())),
         "mfa-gone" => return Some(Notice::info(MfaRefused::Gone.to_string())),
+        "mfa-no-passkey" => return Some(Notice::info(MfaRefused::NoPasskey.to_string())),
         "mfa-many" => return Some(Notice::info(MfaRefused::TooManyPasskeys.to_string())),
         _ => return None,
     };
@@ -144,9 +138,21 @@ fn refused(app: &App, caller: &Caller, to: &str, failure: Failure) -> Answer {
         Failure::Mfa(MfaRefused::NotOn) => "mfa-not-on",
         Failure::Mfa(MfaRefused::Gone) => "mfa-gone",
         Failure::Mfa(MfaRefused::TooManyPasskeys) => "mfa-many",
+        Failure::Mfa(MfaRefused::NoPasskey) => "mfa-no-passkey",
         _ => return Err(failure.into()),
     };
     Ok(see_other(&format!("/account?done={done}")))
+}
+
+/// The same for what adds a factor: it leads to the page that asks for another, where that is what is
+/// missing. `failure` is what a form that was sent is refused for.
+async fn not_added(app: &App, caller: &Caller, addition: Addition, failure: Failure, is_sent: bool) -> Answer {
+    match failure {
+        Failure::Mfa(MfaRefused::FactorNeeded) => {
+            changes::ask(app, caller, Change::Add(addition), Some(&failure).filter(|_| is_sent)).await
+        }
+        _ => refused(app, caller, changes::page_of(addition), failure),
+    }
 }
 
 /// The answer to a change that was made. The old session id is dead, so the new one goes out; codes
@@ -205,8 +211,13 @@ fn qr(app: &App, caller: &Caller, authenticator: &AuthenticatorApp) -> Result<St
     Ok(drawn.split_once("?>").map_or_else(|| drawn.clone(), |(_, element)| element.to_owned()))
 }
 
-async fn app_content(app: &App, caller: &Caller, settings: MfaSettings) -> Result<MfaApp, Failure> {
-    let authenticator = app.propose_app(caller).await?;
+async fn app_content(
+    app: &App,
+    caller: &Caller,
+    settings: MfaSettings,
+    headers: &HeaderMap,
+) -> Result<MfaApp, Failure> {
+    let authenticator = app.propose_app(caller, ceremony_cookie(headers).as_deref()).await?;
     Ok(MfaApp {
         frame: frame(app, caller),
         tab: Tab::General,
@@ -223,11 +234,15 @@ async fn app_content(app: &App, caller: &Caller, settings: MfaSettings) -> Resul
 ///
 /// # Errors
 /// The database's.
-pub async fn app_page(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+pub async fn app_page(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Answer {
     let settings = app.mfa_settings(&caller).await?;
-    match app_content(&app, &caller, settings).await {
+    match app_content(&app, &caller, settings, &headers).await {
         Ok(content) => page_with(StatusCode::OK, &content),
-        Err(failure) => refused(&app, &caller, APP, failure),
+        Err(failure) => not_added(&app, &caller, Addition::App, failure, false).await,
     }
 }
 
@@ -238,9 +253,12 @@ pub async fn app_page(State(app): State<Arc<App>>, Extension(caller): Extension<
 pub async fn confirm_app(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     Typed(typed): Typed<FirstCode>,
 ) -> Answer {
-    let failure = match app.confirm_app(&caller, &typed.code, typed.agreed.as_deref()).await {
+    let secret = ceremony_cookie(&headers);
+    let confirmed = app.confirm_app(&caller, secret.as_deref(), &typed.code, typed.agreed.as_deref()).await;
+    let failure = match confirmed {
         Ok(done) => return changed(&app, &caller, &done, "mfa-app"),
         Err(failure) => failure,
     };
@@ -251,21 +269,27 @@ pub async fn confirm_app(
             "Read what it does to your credential, then enter a new code."
         }
         Failure::StepOver => "This took too long. Scan the new code.",
-        _ => return refused(&app, &caller, APP, failure),
+        _ => return not_added(&app, &caller, Addition::App, failure, true).await,
     };
     let settings = app.mfa_settings(&caller).await?;
-    match app_content(&app, &caller, settings).await {
+    match app_content(&app, &caller, settings, &headers).await {
         Ok(content) => failed(&failure, &MfaApp { code_error: Some(words.to_owned()), ..content }),
-        Err(failure) => refused(&app, &caller, APP, failure),
+        Err(failure) => not_added(&app, &caller, Addition::App, failure, true).await,
     }
 }
 
 /// The page that adds a passkey, with a new question each time.
-async fn new_passkey(app: &App, caller: &Caller, name: Field, failure: Option<&Failure>) -> Answer {
+async fn new_passkey(
+    app: &App,
+    caller: &Caller,
+    secret: Option<&str>,
+    name: Field,
+    failure: Option<&Failure>,
+) -> Answer {
     let settings = app.mfa_settings(caller).await?;
-    let (secret, options) = match app.ask_for_passkey(caller).await {
+    let (secret, options) = match app.ask_for_passkey(caller, secret).await {
         Ok(asked) => asked,
-        Err(failure) => return refused(app, caller, PASSKEY, failure),
+        Err(why) => return not_added(app, caller, Addition::Passkey, why, failure.is_some()).await,
     };
     let content = MfaPasskey {
         frame: frame(app, caller),
@@ -287,8 +311,12 @@ async fn new_passkey(app: &App, caller: &Caller, name: Field, failure: Option<&F
 ///
 /// # Errors
 /// The database's, and 404 where there can be no passkeys.
-pub async fn passkey_page(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
-    new_passkey(&app, &caller, Field::default(), None).await
+pub async fn passkey_page(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Answer {
+    new_passkey(&app, &caller, ceremony_cookie(&headers).as_deref(), Field::default(), None).await
 }
 
 /// `POST /account/mfa/passkey`.
@@ -312,239 +340,8 @@ pub async fn add_passkey(
         Failure::Invalid(_) | Failure::StepOver => failure.to_string(),
         Failure::WrongPasskey => "This passkey cannot be added. Try again, or use another device.".to_owned(),
         Failure::Mfa(MfaRefused::SuspendsCredential) => "Read what it does to your credential first.".to_owned(),
-        _ => return refused(&app, &caller, PASSKEY, failure),
+        _ => return not_added(&app, &caller, Addition::Passkey, failure, true).await,
     };
-    new_passkey(&app, &caller, Field::new(typed.name).wrong(words), Some(&failure)).await
-}
-
-/// Where the form of a change is.
-fn address(change: Change) -> String {
-    match change {
-        Change::TurnOff => "/account/mfa/off".to_owned(),
-        Change::RemoveApp => "/account/mfa/app/remove".to_owned(),
-        Change::RemovePasskey(id) => format!("/account/mfa/passkeys/{id}/remove"),
-        Change::NewCodes => "/account/mfa/recovery-codes".to_owned(),
-        Change::PasskeyAlone(_) => "/account/mfa/passkey-alone".to_owned(),
-    }
-}
-
-/// What a change is called, what it does, and the word on its button.
-fn words(change: Change, settings: &MfaSettings) -> (&'static str, String, &'static str) {
-    let factors = settings.passkeys.len() + usize::from(settings.app_since.is_some());
-    let last = "It is your only second factor, so this turns multi-factor authentication off: signing in takes \
-                your password alone then.";
-    let rest = |text: &str| if factors == 1 { last.to_owned() } else { text.to_owned() };
-    match change {
-        Change::TurnOff => (
-            "Turn multi-factor authentication off?",
-            "Signing in takes your password alone then. Your authenticator app, passkeys and recovery codes for \
-             it are removed, and a credential that is suspended because of it works again."
-                .to_owned(),
-            "Turn off",
-        ),
-        Change::RemoveApp => (
-            "Remove the authenticator app?",
-            rest("Its codes do not sign you in any more. Your passkeys stay."),
-            "Remove",
-        ),
-        Change::RemovePasskey(id) => {
-            let name = settings.passkeys.iter().find(|p| p.id == id).map_or("", |p| p.name.as_str());
-            let text = format!("{name} does not sign you in any more.");
-            ("Remove the passkey?", rest(&text), "Remove")
-        }
-        Change::NewCodes => (
-            "Make new recovery codes?",
-            "You get ten new codes. Those that you had do not work any more.".to_owned(),
-            "Make new codes",
-        ),
-        Change::PasskeyAlone(true) => (
-            "Sign in with a passkey alone?",
-            "Your passkeys sign you in without the password then. A passkey asks for your fingerprint, face or \
-             PIN, so it counts as both factors."
-                .to_owned(),
-            "Allow",
-        ),
-        Change::PasskeyAlone(false) => (
-            "Ask for the password again?",
-            "A passkey alone does not sign you in any more: the password comes first.".to_owned(),
-            "Do not allow",
-        ),
-    }
-}
-
-/// The page of a change, with a new question for a passkey each time.
-async fn ask(app: &App, caller: &Caller, change: Change, failure: Option<&Failure>) -> Answer {
-    let settings = app.mfa_settings(caller).await?;
-    let action = address(change);
-    let possible = match change {
-        _ if settings.may_change.is_err() => settings.may_change,
-        _ if settings.since.is_none() => Err(MfaRefused::NotOn),
-        Change::RemoveApp if settings.app_since.is_none() => Err(MfaRefused::Gone),
-        Change::RemovePasskey(id) if !settings.passkeys.iter().any(|p| p.id == id) => Err(MfaRefused::Gone),
-        _ => Ok(()),
-    };
-    if let Err(why) = possible {
-        return refused(app, caller, &action, why.into());
-    }
-    let asked = app.ask_before_change(caller).await?;
-    let (title, text, button) = words(change, &settings);
-    let (secret, passkey) = asked.unzip();
-    let content = MfaChange {
-        frame: frame(app, caller),
-        tab: Tab::General,
-        notice: None,
-        action,
-        title,
-        text,
-        button,
-        removes: matches!(change, Change::TurnOff | Change::RemoveApp | Change::RemovePasskey(_)),
-        allow: match change {
-            Change::PasskeyAlone(true) => Some("yes"),
-            Change::PasskeyAlone(false) => Some("no"),
-            _ => None,
-        },
-        app: settings.app_since.is_some(),
-        passkey,
-        error: failure.map(ToString::to_string),
-    };
-    let answer = match failure {
-        Some(failure) => failed(failure, &content)?,
-        None => page_with(StatusCode::OK, &content)?,
-    };
-    Ok(match secret {
-        Some(secret) => ([cookie::set_ceremony(&secret)], answer).into_response(),
-        None => answer,
-    })
-}
-
-/// Makes a change with the second factor that was given.
-async fn make(app: &App, caller: &Caller, headers: &HeaderMap, change: Change, given: Given) -> Answer {
-    let proof = second_factor::proof(given.code, given.credential);
-    let secret = ceremony_cookie(headers);
-    let done = match change {
-        Change::NewCodes => "mfa-codes",
-        Change::PasskeyAlone(_) => "mfa-alone",
-        _ => "mfa-removed",
-    };
-    match app.change_factors(caller, change, &proof, secret.as_deref()).await {
-        Ok(made) => changed(app, caller, &made, done),
-        Err(failure @ (Failure::WrongCode | Failure::Locked(_))) => ask(app, caller, change, Some(&failure)).await,
-        Err(failure) => refused(app, caller, &address(change), failure),
-    }
-}
-
-/// `GET /account/mfa/off`.
-///
-/// # Errors
-/// The database's.
-pub async fn turn_off_page(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
-    ask(&app, &caller, Change::TurnOff, None).await
-}
-
-/// `POST /account/mfa/off`.
-///
-/// # Errors
-/// The database's.
-pub async fn turn_off(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    Typed(given): Typed<Given>,
-) -> Answer {
-    make(&app, &caller, &headers, Change::TurnOff, given).await
-}
-
-/// `GET /account/mfa/app/remove`.
-///
-/// # Errors
-/// The database's.
-pub async fn remove_app_page(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
-    ask(&app, &caller, Change::RemoveApp, None).await
-}
-
-/// `POST /account/mfa/app/remove`.
-///
-/// # Errors
-/// The database's.
-pub async fn remove_app(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    Typed(given): Typed<Given>,
-) -> Answer {
-    make(&app, &caller, &headers, Change::RemoveApp, given).await
-}
-
-/// `GET /account/mfa/passkeys/{passkey}/remove`.
-///
-/// # Errors
-/// The database's.
-pub async fn remove_passkey_page(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Answer {
-    ask(&app, &caller, Change::RemovePasskey(passkey_id(&id)?), None).await
-}
-
-/// `POST /account/mfa/passkeys/{passkey}/remove`.
-///
-/// # Errors
-/// The database's.
-pub async fn remove_passkey(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-    Typed(given): Typed<Given>,
-) -> Answer {
-    make(&app, &caller, &headers, Change::RemovePasskey(passkey_id(&id)?), given).await
-}
-
-fn passkey_id(text: &str) -> Result<Uuid, Failure> {
-    Uuid::parse_str(text).map_err(|_| Failure::NotFound)
-}
-
-/// `GET /account/mfa/passkey-alone`: the change to the other way.
-///
-/// # Errors
-/// The database's.
-pub async fn passkey_alone_page(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
-    let allowed = app.mfa_settings(&caller).await?.passkey_alone;
-    ask(&app, &caller, Change::PasskeyAlone(!allowed), None).await
-}
-
-/// `POST /account/mfa/passkey-alone`.
-///
-/// # Errors
-/// The database's.
-pub async fn passkey_alone(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    Typed(given): Typed<Given>,
-) -> Answer {
-    let allow = given.allow.as_deref() == Some("yes");
-    make(&app, &caller, &headers, Change::PasskeyAlone(allow), given).await
-}
-
-/// `GET /account/mfa/recovery-codes`.
-///
-/// # Errors
-/// The database's.
-pub async fn new_codes_page(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
-    ask(&app, &caller, Change::NewCodes, None).await
-}
-
-/// `POST /account/mfa/recovery-codes`. The answer is the one page that shows the codes.
-///
-/// # Errors
-/// The database's.
-pub async fn new_codes(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    Typed(given): Typed<Given>,
-) -> Answer {
-    make(&app, &caller, &headers, Change::NewCodes, given).await
+    let name = Field::new(typed.name).wrong(words);
+    new_passkey(&app, &caller, secret.as_deref(), name, Some(&failure)).await
 }

@@ -34,6 +34,12 @@ impl Browser {
         self.cdp("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await;
     }
 
+    /// Another device in place of the one that was there.
+    async fn another_authenticator(&self) {
+        self.cdp("WebAuthn.disable", json!({})).await;
+        self.virtual_authenticator().await;
+    }
+
     /// Sets an app up from General Settings and gives the phone.
     async fn set_up_app(&self, world: &World, button: &str) -> Phone {
         self.press("Set up an authenticator app").await;
@@ -154,6 +160,8 @@ async fn passkeys_as_a_second_factor_and_alone() {
     browser.says("Laptop").await;
     browser.look("mfa-on-passkey").await;
     browser.press("Add a passkey").await;
+    browser.says("First give a second factor that you have").await;
+    browser.press("Continue with a passkey").await;
     browser.type_in("#name", "The same again").await;
     browser.press("Add the passkey").await;
     browser.says("has a passkey for this account already").await;
@@ -201,7 +209,10 @@ async fn an_app_works_without_a_script_and_passkeys_say_that_they_do_not() {
     browser.give_cookie(&maria.cookie).await;
     browser.go("/account").await;
     let phone = browser.set_up_app(&world, "Turn on").await;
+    let codes: Vec<String> = browser.text_of("#codes").await.lines().map(str::to_owned).collect();
     browser.go("/account/mfa/passkey").await;
+    browser.type_in("#code", &codes[0]).await;
+    browser.press("Continue").await;
     browser.says("Passkeys need JavaScript.").await;
     world.pass(SignedDuration::from_secs(30));
     browser.sign_out().await;

@@ -2,7 +2,10 @@
 //! outbox; and every mail as its reader sees it.
 
 use jiff::{SignedDuration, Timestamp};
-use portcullis::{app::letters::Letter, console::view::Dates};
+use portcullis::{
+    app::letters::{Factor, FactorsChange, Letter},
+    console::view::Dates,
+};
 use portcullis_domain::{
     accounts::{DisplayName, Email, Language, Role, Standing, Status, TimeZoneName, User, UserId},
     audit::Origin,
@@ -199,6 +202,24 @@ async fn many_users_and_an_outbox_in_every_state() {
     browser.close().await;
 }
 
+/// Whom the mails are for.
+fn joao(at: Timestamp) -> User {
+    User {
+        id: UserId(Uuid::nil()),
+        email: Email::parse("joao@acme.example").unwrap(),
+        name: DisplayName::parse("João Pereira").unwrap(),
+        language: Language::EnglishInternational,
+        time_zone: TimeZoneName::parse("Europe/Lisbon").unwrap(),
+        standing: Standing {
+            role: (Role::User, at),
+            status: (Status::Active, at),
+            mfa_since: None,
+            has_password: true,
+        },
+        created_at: at,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_mail_can_be_read() {
     let at: Timestamp = "2026-11-18T11:06:40Z".parse().unwrap();
@@ -206,6 +227,7 @@ async fn every_mail_can_be_read() {
     let (origin, client_id) = (&origin, "pcc_4k2pz2n8q901mev0pp5f");
     let providers = ["Acme ID".to_owned(), "Example Login".to_owned()];
     let link = "https://access.acme.example/activate/Zm9yLXRoZS1waWN0dXJlLW9ubHktbm90LWEtdG9rZW4";
+    let factors = |what| Letter::FactorsChanged { what, origin, at };
     let letters = [
         Letter::Invitation { by: "Maria Rocha", link, until: at },
         Letter::PasswordReset { link, until: at, origin },
@@ -222,22 +244,19 @@ async fn every_mail_can_be_read() {
         Letter::CredentialExpires { client_id, at, days: 7 },
         Letter::CredentialExpires { client_id, at, days: 1 },
         Letter::MfaDisabled { by: "Maria Rocha" },
+        factors(FactorsChange::TurnedOn(Factor::App)),
+        factors(FactorsChange::Added(Factor::Passkey("Laptop"))),
+        factors(FactorsChange::Removed(Factor::App)),
+        factors(FactorsChange::Removed(Factor::Passkey("Laptop"))),
+        factors(FactorsChange::RemovedLast(Factor::App)),
+        factors(FactorsChange::RemovedLast(Factor::Passkey("Laptop"))),
+        factors(FactorsChange::TurnedOff),
+        factors(FactorsChange::NewCodes),
+        factors(FactorsChange::PasskeyAlone(true)),
+        factors(FactorsChange::PasskeyAlone(false)),
         Letter::NewDevice { origin, at },
     ];
-    let mut to = User {
-        id: UserId(Uuid::nil()),
-        email: Email::parse("joao@acme.example").unwrap(),
-        name: DisplayName::parse("João Pereira").unwrap(),
-        language: Language::EnglishInternational,
-        time_zone: TimeZoneName::parse("Europe/Lisbon").unwrap(),
-        standing: Standing {
-            role: (Role::User, at),
-            status: (Status::Active, at),
-            mfa_since: None,
-            has_password: true,
-        },
-        created_at: at,
-    };
+    let mut to = joao(at);
     let dates = Dates::new(at, to.language, &to.time_zone);
     let message = |letter: &Letter<'_>, to: &User| {
         letter.message(to, &dates, "https://access.acme.example", "Acme Logistics").unwrap()

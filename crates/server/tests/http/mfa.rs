@@ -1,6 +1,7 @@
 //! Second factors from outside (A-5, A-8, C-9; protocol 30, 36 to 39): codes of an app made by an
 //! implementation of this suite's own, passkeys by an authenticator of its own.
 
+mod adding;
 pub mod authenticator;
 mod lock_out;
 mod passkeys;

@@ -262,10 +262,15 @@ async fn perform_mfa(world: &World, route: &Route) -> (i64, Response) {
         "/account/mfa/password" => {
             form.extend([("password", PASSWORD.to_owned()), ("to", "/account/mfa/app".to_owned())]);
         }
+        "/account/mfa/app/begin" => {
+            let codes = tab.add_passkey(&mut key, "Laptop").await.codes();
+            form.push(("code", codes[0].clone()));
+        }
         _ => {
             let (phone, codes) = tab.set_up_app(world).await;
             form.extend([("code", phone.code(world)), ("allow", "yes".to_owned())]);
-            if route.path.contains("passkey") {
+            if route.path.contains("passkey") && !route.path.ends_with("/begin") {
+                tab.begin_passkey(&codes[1]).await;
                 tab.add_passkey(&mut key, "Laptop").await;
                 let user = world.user_of(MARIA).await.id;
                 let passkeys = world.app.store.read().await.unwrap().passkeys(user).await.unwrap();

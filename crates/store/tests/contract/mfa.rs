@@ -12,6 +12,7 @@ on_both! {
     a_confirmed_app_is_not_replaced_by_a_proposed_one
     every_field_of_a_passkey_comes_back
     a_passkey_is_one_users_and_removed_by_that_user_only
+    a5_the_leave_to_sign_in_with_a_passkey_alone_goes_with_the_last_passkey
     protocol38_of_many_parallel_uses_of_a_recovery_code_exactly_one_counts
     new_recovery_codes_take_the_place_of_the_old
     removing_all_factors_leaves_those_of_others
@@ -47,7 +48,7 @@ async fn with_app(fresh: &Fresh) -> UserId {
     fresh
         .write(async |tx| {
             assert!(tx.propose_app(user, &sealed(1), now()).await.unwrap());
-            assert!(tx.confirm_app(user, 100, after(5)).await.unwrap());
+            assert!(tx.confirm_app(user, now(), 100, after(5)).await.unwrap());
         })
         .await;
     user
@@ -61,8 +62,13 @@ async fn an_app_is_a_factor_once_it_is_confirmed(fresh: Fresh) {
     assert_eq!(factors(&fresh, user).await, Factors::default(), "nobody gave a code of it yet");
     let step = fresh.write(async |tx| tx.consume_step(user, 101).await.unwrap()).await;
     assert!(!step, "nor does a code of it count");
-    assert!(fresh.write(async |tx| tx.confirm_app(user, 100, after(5)).await.unwrap()).await);
-    assert!(!fresh.write(async |tx| tx.confirm_app(user, 101, after(6)).await.unwrap()).await, "once");
+    let confirm = async |made_at, step, at| {
+        fresh.write(async |tx| tx.confirm_app(user, made_at, step, at).await.unwrap()).await
+    };
+    assert!(!confirm(now(), 100, after(5)).await, "another has taken its place");
+    assert_eq!(factors(&fresh, user).await, Factors::default());
+    assert!(confirm(after(1), 100, after(5)).await);
+    assert!(!confirm(after(1), 101, after(6)).await, "once");
     let stored = fresh.read(async |tx| tx.authenticator_app(user).await.unwrap()).await.unwrap();
     assert_eq!((stored.secret, stored.made_at, stored.confirmed_at), (sealed(2), after(1), Some(after(5))));
     assert_eq!(factors(&fresh, user).await, Factors { app: true, passkeys: 0 });
@@ -122,6 +128,26 @@ async fn a_passkey_is_one_users_and_removed_by_that_user_only(fresh: Fresh) {
     assert!(!fresh.write(async |tx| tx.remove_passkey(ana, stored.id).await.unwrap()).await);
     assert!(fresh.write(async |tx| tx.remove_passkey(maria, stored.id).await.unwrap()).await);
     assert!(!fresh.write(async |tx| tx.remove_passkey(maria, stored.id).await.unwrap()).await);
+}
+
+async fn a5_the_leave_to_sign_in_with_a_passkey_alone_goes_with_the_last_passkey(fresh: Fresh) {
+    let (maria, ana) =
+        (fresh.super_admin("a@acme.example").await.id, fresh.super_admin("b@acme.example").await.id);
+    let (first, second, hers) = (passkey(maria, 1), passkey(maria, 2), passkey(ana, 3));
+    fresh
+        .write(async |tx| {
+            for passkey in [&first, &second, &hers] {
+                tx.add_passkey(passkey).await.unwrap();
+                tx.set_passkey_alone(passkey.user, true).await.unwrap();
+            }
+        })
+        .await;
+    let alone = async |user| fresh.read(async |tx| tx.passkey_alone(user).await.unwrap()).await;
+    for (passkey, left) in [(&first, true), (&second, false)] {
+        assert!(fresh.write(async |tx| tx.remove_passkey(maria, passkey.id).await.unwrap()).await);
+        assert_eq!(alone(maria).await, left);
+    }
+    assert!(alone(ana).await, "each user's own");
 }
 
 async fn consume(store: Store, user: UserId, code: u8) -> bool {
@@ -201,7 +227,7 @@ async fn the_state_of_a_ceremony_is_kept_while_it_goes_on(fresh: Fresh) {
     let keep = async |digest, kind: &str| {
         fresh.write(async |tx| tx.keep_ceremony(&[digest; 32], kind, &sealed(2)).await.unwrap()).await
     };
-    assert!(!keep(5, "passkey_making").await, "one of another kind is another");
+    assert!(!keep(5, "factor_adding").await, "one of another kind is another");
     assert!(!keep(6, "second_factor").await);
     assert!(keep(5, "second_factor").await);
     let found = fresh.read(async |tx| tx.ceremony(&[5; 32], "second_factor", after(1)).await.unwrap()).await;

@@ -9,10 +9,14 @@ use super::*;
 
 const ANA: &str = "ana@acme.example";
 
-/// Adds a passkey beside what is there.
-async fn add_passkey(browser: &Browser, name: &str) {
+/// Adds a passkey beside what is there, which `code` proves.
+async fn add_passkey(browser: &Browser, code: &str, name: &str) {
     browser.press("Add a passkey").await;
     browser.at("/account/mfa/passkey").await;
+    browser.says("First give a second factor that you have").await;
+    browser.type_in("#code", code).await;
+    browser.keys(Key::Enter).await;
+    browser.find("[data-passkey-new]:not([hidden])").await;
     browser.type_in("#name", name).await;
     // As the button does.
     browser.keys(Key::Enter).await;
@@ -35,7 +39,7 @@ async fn factors_go_one_by_one() {
     world.pass(SignedDuration::from_secs(30));
 
     // A passkey goes, the app stays.
-    add_passkey(&browser, "Laptop").await;
+    add_passkey(&browser, &first_codes[1], "Laptop").await;
     browser.press("Remove Laptop").await;
     browser.says("Laptop does not sign you in any more.").await;
     browser.look("mfa-remove-passkey").await;
@@ -57,7 +61,7 @@ async fn factors_go_one_by_one() {
 
     // The app goes, a passkey stays.
     browser.go("/account").await;
-    add_passkey(&browser, "Key ring").await;
+    add_passkey(&browser, &first_codes[2], "Key ring").await;
     browser.look("mfa-on-both").await;
     world.pass(SignedDuration::from_secs(30));
     browser.press("Remove the authenticator app").await;
@@ -74,6 +78,72 @@ async fn factors_go_one_by_one() {
 
     new_codes(&browser, &first_codes).await;
     the_last_one(&world, &browser).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_factor_is_added_with_one_that_is_there() {
+    let (world, browser) = maria().await;
+    browser.virtual_authenticator().await;
+    browser.go("/account").await;
+    browser.press("Add a passkey").await;
+    browser.type_in("#name", "Laptop").await;
+    browser.keys(Key::Enter).await;
+    browser.says("Store these recovery codes now.").await;
+    let codes = codes_of(&browser).await;
+    browser.press("I have stored them").await;
+
+    // With the passkey that is there, and with the keyboard alone.
+    browser.press("Set up an authenticator app").await;
+    browser.says("First give a second factor that you have").await;
+    assert_eq!(browser.count(".qr").await, 0, "nothing to scan yet");
+    browser.look("mfa-add-app").await;
+    browser.find("[data-passkey-ask]:not([hidden])").await;
+    browser.until_js("document.querySelector('[data-passkey-ask]').focus(); return true").await;
+    browser.keys(Key::Enter).await;
+    browser.says("Add the app").await;
+    browser.look("mfa-app-beside").await;
+    let phone = Phone::scan(&browser.text_of("#key").await);
+    browser.type_in("#code", "000000").await;
+    browser.keys(Key::Enter).await;
+    browser.says("This is not the code that the app shows now.").await;
+    browser.type_in("#code", &phone.code(&world)).await;
+    browser.keys(Key::Enter).await;
+    browser.says("The authenticator app has been set up.").await;
+
+    // A second passkey, on another device, with a code.
+    browser.another_authenticator().await;
+    browser.press("Add a passkey").await;
+    browser.look("mfa-add-passkey").await;
+    browser.type_in("#code", "abcd-efgh-jkmn").await;
+    browser.press("Continue").await;
+    browser.says("This is not right, or it was used already.").await;
+    browser.look("mfa-add-passkey-wrong").await;
+    browser.type_in("#code", &codes[0]).await;
+    browser.press("Continue").await;
+    browser.find("[data-passkey-new]:not([hidden])").await;
+    browser.look("mfa-passkey-beside").await;
+    world.pass(SignedDuration::from_mins(4));
+    browser.type_in("#name", "Key ring").await;
+    browser.keys(Key::Enter).await;
+    browser.says("The passkey has been added.").await;
+    browser.says("Key ring").await;
+
+    // Who takes too long gives one again.
+    browser.press("Remove Key ring").await;
+    browser.type_in("#code", &codes[1]).await;
+    browser.press("Remove").await;
+    browser.press("Add a passkey").await;
+    browser.type_in("#code", &codes[2]).await;
+    browser.press("Continue").await;
+    browser.find("[data-passkey-new]:not([hidden])").await;
+    world.pass(SignedDuration::from_mins(5));
+    browser.type_in("#name", "Too late").await;
+    browser.keys(Key::Enter).await;
+    browser.type_in("#password", PASSWORD).await;
+    browser.press("Continue").await;
+    browser.says("First give a second factor that you have").await;
+    assert!(!browser.text().await.contains("Too late"));
     browser.close().await;
 }
 

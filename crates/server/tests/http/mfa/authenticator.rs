@@ -114,6 +114,12 @@ impl Authenticator {
 }
 
 impl Tab {
+    /// Gives a code, so that another passkey may be added.
+    pub async fn begin_passkey(&mut self, code: &str) {
+        let page = self.post("/account/mfa/passkey/begin", &[("code", code)]).await;
+        assert_eq!(page.to, "/account/mfa/passkey", "{}", page.text);
+    }
+
     /// Adds a passkey to the account that is signed in.
     pub async fn add_passkey(&mut self, authenticator: &mut Authenticator, name: &str) -> Page {
         let page = self.get("/account/mfa/passkey").await;
@@ -126,9 +132,14 @@ impl Tab {
 
     /// Answers the question of a page, and sends the form there.
     pub async fn use_passkey(&mut self, authenticator: &mut Authenticator, path: &str) -> Page {
+        self.use_passkey_of(authenticator, path, path).await
+    }
+
+    /// Answers the question of a page, and sends the form to another address.
+    pub async fn use_passkey_of(&mut self, authenticator: &mut Authenticator, path: &str, action: &str) -> Page {
         let page = self.get(path).await;
         let options = page.attribute("data-passkey-ask").unwrap_or_else(|| panic!("{path}: {}", page.text));
         let credential = authenticator.answer(&options);
-        self.post(path, &[("credential", &credential)]).await
+        self.post(action, &[("credential", &credential)]).await
     }
 }

@@ -105,8 +105,9 @@ async fn a8_the_password_given_again_buys_no_guesses(world: World) {
 }
 
 async fn a8_a_locked_account_is_locked_for_its_passkeys(world: World) {
-    let (mut signed_in, phone, _) = maria(&world).await;
+    let (mut signed_in, phone, codes) = maria(&world).await;
     let mut key = Authenticator::new(&world);
+    signed_in.begin_passkey(&codes[0]).await;
     signed_in.add_passkey(&mut key, "Laptop").await;
     let code = phone.code(&world);
     let allowed = signed_in.post("/account/mfa/passkey-alone", &[("code", &code), ("allow", "yes")]).await;

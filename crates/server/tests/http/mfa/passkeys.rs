@@ -48,6 +48,7 @@ async fn a5_a_passkey_is_a_second_factor_and_a_removed_one_is_none(world: World)
     assert!(settings.get("/account").await.says("Last used"));
     world.pass(jiff::SignedDuration::from_secs(1));
     let mut second = Authenticator::new(&world);
+    settings.begin_passkey(&codes[1]).await;
     assert_eq!(settings.add_passkey(&mut second, "Key").await.to, "/account?done=mfa-passkey");
     let text = settings.get("/account").await.text;
     let (_, rest) = text.split_once("/account/mfa/passkeys/").unwrap();

@@ -73,10 +73,12 @@ async fn protocol30_each_change_renews_the_session_and_turning_on_ends_the_other
     let elsewhere = world.sign_in(MARIA).await;
     let mut tab = Tab::of(&world, &maria);
     let mut ids = vec![tab.session().unwrap().clone()];
-    let (phone, _) = tab.set_up_app(&world).await;
+    let (phone, codes) = tab.set_up_app(&world).await;
     ids.push(tab.session().unwrap().clone());
     assert!(!elsewhere.is_signed_in().await, "it was opened without a second factor");
     let mut key = Authenticator::new(&world);
+    tab.begin_passkey(&codes[0]).await;
+    ids.push(tab.session().unwrap().clone());
     assert_eq!(tab.add_passkey(&mut key, "Laptop").await.to, "/account?done=mfa-passkey");
     ids.push(tab.session().unwrap().clone());
     let made = tab.post("/account/mfa/recovery-codes", &[("code", &phone.code(&world))]).await;
@@ -85,14 +87,14 @@ async fn protocol30_each_change_renews_the_session_and_turning_on_ends_the_other
     tab.use_passkey(&mut key, "/account/mfa/off").await;
     ids.push(tab.session().unwrap().clone());
     let mut old = tab.copied();
-    for id in &ids[..4] {
+    for id in &ids[..5] {
         old.cookies.insert(super::tab::SESSION.to_owned(), id.clone());
         assert!(!old.is_signed_in().await, "an old id is dead");
     }
     assert!(tab.is_signed_in().await);
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), 5);
+    assert_eq!(ids.len(), 6);
 }
 
 async fn recovery_codes_are_shown_once_and_new_ones_replace_them(world: World) {
@@ -126,6 +128,7 @@ async fn removing_the_last_factor_turns_mfa_off_and_removing_another_does_not(wo
     let mut tab = Tab::of(&world, &maria);
     let (phone, codes) = tab.set_up_app(&world).await;
     let mut key = Authenticator::new(&world);
+    tab.begin_passkey(&codes[2]).await;
     tab.add_passkey(&mut key, "Laptop").await;
     let mark = world.last_record().await;
     let removed = tab.post("/account/mfa/app/remove", &[("code", &phone.code(&world))]).await;
@@ -138,9 +141,15 @@ async fn removing_the_last_factor_turns_mfa_off_and_removing_another_does_not(wo
     let remove = format!("/account/mfa/passkeys/{}", rest.split_once('"').unwrap().0);
     assert!(tab.get(&remove).await.says("It is your only second factor"));
     let nobodys = "/account/mfa/passkeys/00000000-0000-0000-0000-000000000000/remove";
-    assert_eq!(tab.post(nobodys, &[("code", &codes[0])]).await.to, "/account?done=mfa-gone");
     let mark = world.last_record().await;
-    let removed = tab.post(&remove, &[("code", &codes[1])]).await;
+    for gone in [nobodys, "/account/mfa/app/remove"] {
+        assert_eq!(tab.post(gone, &[("code", &codes[0])]).await.to, "/account?done=mfa-gone");
+    }
+    let told = world.told_after(mark).await;
+    assert_eq!(told, ["mfa.disable refused factor_gone", "mfa.change refused factor_gone"]);
+    let mark = world.last_record().await;
+    // Nothing was done with it before, so it is good still.
+    let removed = tab.post(&remove, &[("code", &codes[0])]).await;
     assert_eq!(removed.to, "/account?done=mfa-off");
     assert_eq!(world.told_after(mark).await, ["mfa.disable done"]);
     let user = world.user_of(MARIA).await;
@@ -202,6 +211,7 @@ async fn every_change_leaves_one_record(world: World) {
     let mut tab = Tab::of(&world, &maria);
     let mark = world.last_record().await;
     let (phone, codes) = tab.set_up_app(&world).await;
+    tab.begin_passkey(&codes[2]).await;
     tab.add_passkey(&mut Authenticator::new(&world), "Laptop").await;
     tab.post("/account/mfa/passkey-alone", &[("code", &phone.code(&world)), ("allow", "yes")]).await;
     tab.post("/account/mfa/passkey-alone", &[("code", &codes[0]), ("allow", "no")]).await;
@@ -209,8 +219,8 @@ async fn every_change_leaves_one_record(world: World) {
     world.pass(SignedDuration::from_secs(30));
     tab.post("/account/mfa/off", &[("code", &phone.code(&world))]).await;
     let told = world.told_after(mark).await;
-    let expected = ["mfa.enable", "mfa.change", "mfa.change", "mfa.change", "mfa.recovery_codes", "mfa.disable"];
-    assert_eq!(told, expected.map(|e| format!("{e} done")));
+    let expected = ["enable", "confirm", "change", "change", "change", "recovery_codes", "disable"];
+    assert_eq!(told, expected.map(|e| format!("mfa.{e} done")));
     let details: String = world.records_after(mark).await.iter().map(|r| r.details.clone()).collect();
     assert!(details.contains("Laptop") && codes.iter().all(|c| !details.contains(c)), "L-2: {details}");
     world.log_is_whole().await;
