@@ -150,7 +150,7 @@ async fn another_factor_is_added_with_one_that_is_there() {
 /// Shown once; those from before do not work any more.
 async fn new_codes(browser: &Browser, before: &[String]) {
     browser.go("/account").await;
-    browser.says("10 of 10 left").await;
+    browser.says("8 of 10 left").await;
     browser.press("Make new ones (recovery codes)").await;
     browser.says("Make new recovery codes?").await;
     browser.look("mfa-new-codes").await;
