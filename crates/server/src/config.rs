@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use portcullis_domain::{accounts::PasswordPolicy, sessions::SessionLimits};
+use portcullis_domain::{accounts::PasswordPolicy, sessions::SessionLimits, tokens::LIFESPANS};
 use portcullis_store::Database;
 
 pub use mail::{Mail, MailWay};
@@ -364,6 +364,7 @@ impl Config {
         if listen.port() == 0 {
             return Err(settings.wrong("listen", "give a port: it is part of what this server is called"));
         }
+        let (shortest, longest) = LIFESPANS.into_inner();
         let data_dir = settings.path("data_dir").ok_or_else(|| settings.wrong("data_dir", "give a folder"))?;
         let tls = tls(settings)?;
         let mail_folder = settings.path("mail_folder").unwrap_or_else(|| data_dir.join("mail"));
@@ -380,7 +381,7 @@ impl Config {
                 .list("trusted_proxies", "give networks like 10.0.0.0/8 or 192.0.2.1/32, comma separated")?,
             cors_origins: settings
                 .list("cors_origins", "give origins like https://app.example, comma separated")?,
-            token_lifespan_seconds: settings.number("token_lifespan_seconds", 60, 2_592_000)?,
+            token_lifespan_seconds: settings.number("token_lifespan_seconds", shortest, longest)?,
             passwords: PasswordPolicy { min_chars: settings.number("password_min_chars", 8, 64)? },
             sessions: SessionLimits {
                 idle: SignedDuration::from_mins(settings.number("session_idle_minutes", 1, 1440)?),

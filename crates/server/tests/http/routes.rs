@@ -430,13 +430,13 @@ struct Two {
     watcher: Program,
 }
 
-/// Maria with a credential and a token, and another Super Admin's program that looks at the token.
+/// Maria with a credential and a token, and a key of the API that the token is for.
 async fn two(world: World) -> Two {
     let other = world.another_node().await;
     let maria = world.maria().await;
     let program = maria.generate().await;
     let token = program.token().await;
-    let watcher = world.person("ines@acme.example", Role::SuperAdmin).await.generate().await;
+    let watcher = world.watcher().await;
     Two { world, other, maria, program, token, watcher }
 }
 
