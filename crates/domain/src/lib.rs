@@ -43,6 +43,7 @@
 pub mod accounts;
 pub mod audit;
 mod closed_set;
+pub mod changes;
 pub mod credentials;
 pub mod federation;
 pub mod keys;
