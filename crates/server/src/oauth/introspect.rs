@@ -108,7 +108,6 @@ pub async fn post(
         _ => Json(said).into_response(),
     };
     never_stored(&mut response);
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
 }
 

@@ -232,7 +232,6 @@ async fn protocol20_claims_that_are_not_exactly_ours_are_refused_even_with_a_rig
         ("client_id", own!(["x"])),
         ("client_id", Value::Null),
         ("sub", Value::Null),
-        ("scope", Value::Null),
         ("scope", own!(["users:read"])),
         ("nbf", own!(0)),
         ("cnf", own!({ "jkt": "x" })),
@@ -255,6 +254,12 @@ async fn protocol20_claims_that_are_not_exactly_ours_are_refused_even_with_a_rig
     let longer = Forge::with(&forge.claims, "exp", &own!(exp + 1_000_000));
     world.pass(SignedDuration::from_hours(24));
     forge.is_refused(&forge.sign(&forge.header, &longer), "ended").await;
+    // Without a scope it is what an API without scopes gets, and opens nothing that needs one.
+    let bare = forge.sign(&forge.header, &Forge::with(&forge.claims, "scope", &Value::Null));
+    for path in ["/api/v1/users", "/api/v1/audit", "/api/v1/apis"] {
+        let response = forge.program.with(&bare, Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{path}");
+    }
 }
 
 async fn protocol20_a_signature_by_another_key_or_in_another_form_is_refused(world: World) {

@@ -2,7 +2,7 @@
 //! and who may.
 
 use jiff::SignedDuration;
-use portcullis_domain::{accounts::Role, sessions::Opened};
+use portcullis_domain::sessions::Opened;
 use reqwest::{Method, StatusCode};
 
 use super::{authenticator::Authenticator, on_both_named, tab::Tab};
