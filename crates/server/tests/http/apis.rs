@@ -24,6 +24,8 @@ on_both! {
     c11_a_removed_api_has_no_active_token_on_any_node
     t4_reading_takes_a_scope_and_writing_a_session
     the_own_api_is_the_first_and_stays_as_it_is
+    the_own_api_moves_with_the_address_and_takes_no_other_s_place
+    c11_tokens_from_before_there_were_apis_are_for_the_own_one
     every_wrong_field_is_named_and_nothing_is_done
 }
 
@@ -428,4 +430,40 @@ async fn every_wrong_field_is_named_and_nothing_is_done(world: World) {
     let unknown = json!({ "name": "x", "identifier": "urn:x", "secret": "y" });
     assert_eq!(post(unknown).await.status(), StatusCode::UNPROCESSABLE_ENTITY);
     assert!(world.told_after(mark).await.is_empty());
+}
+
+async fn the_own_api_moves_with_the_address_and_takes_no_other_s_place(world: World) {
+    let maria = world.maria().await;
+    let moved = "https://access.acme.example";
+    let orders = Orders { identifier: "https://access.acme.example/api/v1", ..Orders::default() };
+    let id = registered(&maria, &orders).await;
+    let mark = world.last_record().await;
+    let refused = world.moved_to(moved).await.err().unwrap().code();
+    assert_eq!((refused, world.last_record().await), ("internal", mark), "two would have one audience");
+    assert_eq!(remove(&maria, &id).await.status(), StatusCode::NO_CONTENT);
+    let mark = world.last_record().await;
+    world.moved_to(moved).await.unwrap();
+    let records = world.records_after(mark).await;
+    assert_eq!((records.len(), records[0].event.as_str()), (1, "api.change"));
+    assert!(records[0].details.contains(&format!("{}/api/v1 -> {moved}/api/v1", world.url)), "{records:?}");
+    world.moved_to(moved).await.unwrap();
+    assert_eq!(world.last_record().await, mark + 1, "once");
+}
+
+async fn c11_tokens_from_before_there_were_apis_are_for_the_own_one(world: World) {
+    let program = world.maria().await.generate().await;
+    let token = program.token().await;
+    // What the migration does to the records that are there.
+    world.sql("ALTER TABLE issued_tokens DROP COLUMN api_id").await;
+    let migration = match &world.database {
+        portcullis_store::Database::Sqlite(_) => include_str!("../../../store/migrations/sqlite/0003_apis.sql"),
+        portcullis_store::Database::Postgres(_) => {
+            include_str!("../../../store/migrations/postgres/0003_apis.sql")
+        }
+    };
+    world.sql(&migration[migration.find("ALTER TABLE issued_tokens").unwrap()..]).await;
+    let node = world.another_node().await;
+    assert!(program.at(&node).is_active(&token).await && node.watcher().await.is_active(&token).await);
+    let me = program.at(&node).with(&token, Method::GET, "/api/v1/me").send().await.unwrap();
+    assert_eq!(me.status(), StatusCode::OK);
 }

@@ -18,6 +18,7 @@ use portcullis::{
     app::{App, accounts::NewUser},
     clock::Clock,
     config::{Config, Settings},
+    error::Failure,
     http::Server,
 };
 use portcullis_domain::{
@@ -128,6 +129,12 @@ impl World {
             settings.push(("public_url".to_owned(), self.url.clone()));
         }
         Self::start(self.database.clone(), Arc::clone(&self.folder), settings, self.clock.clone()).await
+    }
+
+    /// The same database served under another address, if it starts.
+    pub async fn moved_to(&self, public_url: &str) -> Result<Arc<App>, Failure> {
+        let config = Config { public_url: public_url.to_owned(), ..self.app.config.clone() };
+        App::start(self.app.store.clone(), self.clock.clone(), config).await
     }
 
     async fn start(
