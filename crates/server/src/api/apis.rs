@@ -279,7 +279,7 @@ pub async fn make_key(
     Path(api): Path<String>,
     Body(new): Body<NewKey>,
 ) -> Result<(StatusCode, Json<MadeKeyView>), Problem> {
-    let made = app.make_api_key(&caller, named_api(&api)?, overlap(&new.older_key)?).await?;
+    let made = app.make_api_key(&caller, named_api(&api)?, overlap(&new.older_key)?, None).await?;
     let view = MadeKeyView {
         id: made.key.id.as_str().to_owned(),
         secret: made.secret.expose().to_owned(),

@@ -206,24 +206,36 @@ impl App {
         }
         let keys = act.api_keys(id).await?;
         act.remove_api(id, self.clock.now()).await?;
-        let ids: Vec<&str> = keys.iter().map(|k| k.id.as_str()).collect();
         let entry = self
             .api_entry(&caller, Event::ApiRemoved, &api)
             .with("name", api.settings.name.as_str())
-            .with("keys", ids.join(" "));
+            .with("keys", ids_of(&keys));
         act.commit(&[entry]).await?;
         Ok(api)
     }
 
-    /// Makes a key of an API. One that is valid goes on working for the overlap.
+    /// Makes a key of an API. One that is valid goes on working for the overlap. `seen` are the ids of
+    /// the keys that the caller saw, space separated: if there are others by now (a form that is sent
+    /// again, say), nothing is done.
     ///
     /// # Errors
-    /// [`Failure::NotSuperAdmin`], [`Failure::NotFound`], [`ApiRefused::TooManyKeys`].
-    pub async fn make_api_key(&self, caller: &Caller, id: Uuid, overlap: Overlap) -> Result<MadeKey, Failure> {
+    /// [`Failure::NotSuperAdmin`], [`Failure::NotFound`], [`Failure::Conflict`],
+    /// [`ApiRefused::TooManyKeys`].
+    pub async fn make_api_key(
+        &self,
+        caller: &Caller,
+        id: Uuid,
+        overlap: Overlap,
+        seen: Option<&str>,
+    ) -> Result<MadeKey, Failure> {
         let (mut act, caller) = self.api_act(caller, false).await?;
         let api = act.api(id).await?.ok_or(Failure::NotFound)?;
         let now = self.clock.now();
-        let rotation = rotate(&act.api_keys(id).await?, overlap, now)?;
+        let keys = act.api_keys(id).await?;
+        if seen.is_some_and(|seen| seen != ids_of(&keys)) {
+            return Err(Failure::Conflict);
+        }
+        let rotation = rotate(&keys, overlap, now)?;
         let secret = ApiSecret::new(self.clock.random());
         let key = ApiKey {
             id: ApiKeyId::new(self.clock.random()),
@@ -265,6 +277,12 @@ impl App {
         let entry = self.api_entry(&caller, Event::ApiKeyRemoved, &api).with("key", key.as_str());
         Ok(act.commit(&[entry]).await?)
     }
+}
+
+/// The ids of keys, space separated.
+#[must_use]
+pub fn ids_of(keys: &[ApiKey]) -> String {
+    keys.iter().map(|k| k.id.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 fn taken() -> Failure {

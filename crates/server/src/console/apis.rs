@@ -17,7 +17,10 @@ use uuid::Uuid;
 
 use crate::{
     api::apis::overlap,
-    app::{App, Caller, apis::ApiWithKeys},
+    app::{
+        App, Caller,
+        apis::{ApiWithKeys, ids_of},
+    },
     console::{
         Answer, Asked, Nothing, Typed, dates, page as page_with, see_other,
         view::{
@@ -44,11 +47,12 @@ pub struct Form {
     lifespan: String,
 }
 
-/// What is to become of the key that is there.
+/// What is to become of the key that is there, and which keys the page showed.
 #[derive(Deserialize)]
 pub struct KeyForm {
     #[serde(default)]
     older_key: String,
+    seen: Option<String>,
 }
 
 impl Form {
@@ -103,6 +107,7 @@ fn form(app: &App, caller: &Caller, present: Option<&ApiWithKeys>, typed: &Form)
         lifespan: Field::new(&typed.lifespan),
         lasts: api.map(|a| lasts(a.lifespan(app.config.token_lifespan_seconds))).unwrap_or_default(),
         keys: present.map(key_rows).unwrap_or_default(),
+        seen: present.map(|p| ids_of(&p.keys)).unwrap_or_default(),
         token_url: format!("{}/oauth/token", app.config.public_url),
         introspection_url: format!("{}/oauth/introspect", app.config.public_url),
     }
@@ -208,6 +213,11 @@ pub async fn show(
         (_, Some("too_many_keys")) => {
             Some(Notice::bad(ApiRefused::TooManyKeys.to_string()).led_by("No key was made."))
         }
+        (_, Some("conflict")) => {
+            let text = "The keys are not those that the page showed: the form was sent before, or somebody else \
+                        made or removed one. Look at them below. A secret is not shown again.";
+            Some(Notice::bad(text).led_by("No key was made."))
+        }
         _ => None,
     };
     page_with(StatusCode::OK, &content)
@@ -276,16 +286,18 @@ pub async fn remove(
 /// nowhere and not redirected to, so asking again does not give it again.
 ///
 /// # Errors
-/// [`Failure::NotFound`], or the database's; that there are two keys is said on the page of the API.
+/// [`Failure::NotFound`], or the database's; that there are two keys, or others than the page showed,
+/// is said on the page of the API.
 pub async fn make_key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<Uuid>,
     Typed(typed): Typed<KeyForm>,
 ) -> Answer {
-    let made = match app.make_api_key(&caller, id, overlap(&typed.older_key)?).await {
+    let overlap = overlap(&typed.older_key)?;
+    let made = match app.make_api_key(&caller, id, overlap, typed.seen.as_deref()).await {
         Ok(made) => made,
-        Err(Failure::Api(why @ ApiRefused::TooManyKeys)) => {
+        Err(why @ (Failure::Api(ApiRefused::TooManyKeys) | Failure::Conflict)) => {
             return Ok(see_other(&format!("/apis/{id}?problem={}", why.code())));
         }
         Err(failure) => return Err(failure.into()),

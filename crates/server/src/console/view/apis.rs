@@ -1,7 +1,10 @@
 //! The APIs that tokens are for, and their keys.
 
 use askama::Template;
-use portcullis_domain::{apis::Overlap, secret::ApiSecret};
+use portcullis_domain::{
+    apis::{KEYS_MAX, Overlap},
+    secret::ApiSecret,
+};
 
 use super::{Exact, Field, Frame, Nav, Notice, When};
 
@@ -75,6 +78,8 @@ pub struct ApiForm {
     pub lasts: String,
     /// The keys, the first made first.
     pub keys: Vec<ApiKeyRow>,
+    /// The ids of the keys, space separated.
+    pub seen: String,
     /// Where to ask for tokens.
     pub token_url: String,
     /// Where to ask about tokens.
@@ -82,8 +87,13 @@ pub struct ApiForm {
 }
 
 impl ApiForm {
-    fn has_valid_key(&self) -> bool {
-        self.keys.iter().any(|k| k.valid)
+    fn valid_keys(&self) -> usize {
+        self.keys.iter().filter(|k| k.valid).count()
+    }
+
+    /// What may become of the keys that are there: beside as many as there may be, none is made.
+    fn overlaps(&self) -> &'static [Overlap] {
+        if self.valid_keys() < KEYS_MAX { Overlap::ALL } else { &[Overlap::AtOnce] }
     }
 }
 

@@ -10,6 +10,7 @@ on_both! {
     what_was_typed_wrongly_is_said_at_the_fields_and_kept
     hostile_names_and_descriptions_are_text
     a_third_key_is_refused_in_words
+    a_form_for_a_key_that_is_sent_again_makes_none
 }
 
 async fn an_api_is_registered_changed_and_removed_by_the_pages(world: World) {
@@ -108,4 +109,23 @@ async fn a_third_key_is_refused_in_words(world: World) {
     assert_eq!(there, format!("/apis/{id}?problem=too_many_keys"));
     let (_, page) = maria.page(&there).await;
     assert!(page.contains("This API has two valid keys already."), "{page}");
+}
+
+async fn a_form_for_a_key_that_is_sent_again_makes_none(world: World) {
+    let maria = world.maria().await;
+    let id = registered(&maria, &Orders::default()).await;
+    let path = format!("/apis/{id}/keys");
+    let seen = [("seen", ""), ("older_key", "at_once")];
+    assert!(maria.post(&path, &seen).await.text().await.unwrap().contains("pck_"));
+    let mark = world.last_record().await;
+    let again = maria.post(&path, &seen).await;
+    let there = header_of(&again, "location").to_owned();
+    assert_eq!(there, format!("/apis/{id}?problem=conflict"));
+    let (_, page) = maria.page(&there).await;
+    assert!(page.contains("No key was made.") && !page.contains("pck_"), "{page}");
+    assert!(world.told_after(mark).await.is_empty(), "and the key that is there goes on working");
+    let at = page.find("name=\"seen\" value=\"").unwrap() + 19;
+    let seen = page[at..].split('"').next().unwrap();
+    let replaced = maria.post(&path, &[("seen", seen), ("older_key", "at_once")]).await;
+    assert!(replaced.text().await.unwrap().contains("pck_"));
 }
