@@ -52,7 +52,7 @@ pub const SETTINGS: &[Setting] = &[
         "Networks whose X-Forwarded-For and X-Forwarded-Proto are believed, like 10.0.0.0/8, comma separated",
     ),
     setting("cors_origins", "", "Web origins that may call the OAuth and API endpoints, comma separated"),
-    setting("token_lifespan_seconds", "86400", "How long an access token for Portcullis itself lives (60 to 2592000)"),
+    setting("token_lifespan_seconds", "86400", "How long a token for Portcullis lives (60 to 2592000)"),
     setting("password_min_chars", "15", "Fewest characters of a new password (8 to 64)"),
     setting("session_idle_minutes", "30", "A console session ends when unused for so long (1 to 1440)"),
     setting("session_absolute_hours", "12", "A console session ends after so long in any case (1 to 168)"),

@@ -13,18 +13,8 @@ async fn type_orders(browser: &Browser) {
     browser.type_in("#lifespan", "3600").await;
 }
 
-fn program(world: &World, client_id: String, client_secret: String) -> Program {
-    Program { client: world.stranger().client, url: world.url.clone(), client_id, client_secret }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_life_of_an_api() {
-    let world = World::sqlite(&[("organization", "Acme Logistics")]).await;
-    let maria = world.maria().await;
-    let client = maria.generate().await;
-    let browser = Browser::open(&world.url).await;
-    browser.give_cookie(&maria.cookie).await;
-    browser.go("/").await;
+/// Registers an API, with mistakes at first, and gives the place of its page.
+async fn register(browser: &Browser) -> String {
     browser.press("APIs").await;
     browser.says("Portcullis API").await;
     browser.look("apis-own-alone").await;
@@ -37,12 +27,26 @@ async fn the_life_of_an_api() {
     browser.find("#identifier-error").await;
     assert_eq!(browser.value_of("#scopes").await, "orders:read", "what was typed is kept");
     browser.look("api-errors").await;
-    type_orders(&browser).await;
+    type_orders(browser).await;
     browser.press("Register").await;
     browser.says("The API is registered.").await;
     browser.look("api-registered").await;
-    let place = browser.place().await.split('?').next().unwrap().to_owned();
+    browser.place().await.split('?').next().unwrap().to_owned()
+}
 
+fn program(world: &World, client_id: String, client_secret: String) -> Program {
+    Program { client: world.stranger().client, url: world.url.clone(), client_id, client_secret }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_life_of_an_api() {
+    let world = World::sqlite(&[("organization", "Acme Logistics")]).await;
+    let maria = world.maria().await;
+    let client = maria.generate().await;
+    let browser = Browser::open(&world.url).await;
+    browser.give_cookie(&maria.cookie).await;
+    browser.go("/").await;
+    let place = register(&browser).await;
     browser.press("Make a key").await;
     browser.says("Copy the secret now.").await;
     browser.look("api-key").await;

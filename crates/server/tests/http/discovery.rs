@@ -132,7 +132,7 @@ async fn protocol25_the_metadata_lists_only_what_works(world: World) {
     let request = client.post(address("introspection_endpoint")).form(&[("token", &token)]);
     let request = request.header(header::ACCEPT, "application/token-introspection+jwt");
     let signed = request.basic_auth(&api.client_id, Some(&api.client_secret)).send().await.unwrap();
-    let signed = jsonwebtoken::decode_header(&signed.text().await.unwrap()).unwrap();
+    let signed = jsonwebtoken::decode_header(signed.text().await.unwrap()).unwrap();
     assert!(algorithms.contains(format!("{:?}", signed.alg).as_str()), "{algorithms:?}");
     for resource in texts(&metadata["protected_resources"]) {
         let token = program.token().await;
