@@ -5,6 +5,7 @@
 //! to a new account; it never says who somebody is.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
@@ -168,7 +169,7 @@ pub struct Provider {
 }
 
 /// Who somebody is at a provider.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// The issuer.
     pub issuer: String,
@@ -212,6 +213,14 @@ pub struct Told {
     pub email_verified: bool,
     /// A name, if it told a readable one.
     pub name: Option<DisplayName>,
+}
+
+impl Told {
+    /// The e-mail, to be shown: it decides nothing. Empty when none was told.
+    #[must_use]
+    pub fn email_shown(&self) -> &str {
+        self.email.as_ref().map_or("", |e| e.as_str())
+    }
 }
 
 /// What a right answer of a provider leads to.

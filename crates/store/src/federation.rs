@@ -232,38 +232,21 @@ impl Tx {
         query!(self, fetch_all as IdentityRow, sql, user.0)?.into_iter().map(LinkedIdentity::try_from).collect()
     }
 
-    /// Links an identity that nobody ever had to a user.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when it is linked already, to whomever, deleted or not (A-6).
-    pub async fn link_identity(&mut self, linked: &LinkedIdentity) -> Result<(), StoreError> {
-        let sql = "INSERT INTO identities (issuer, subject, user_id, email, linked_at, signed_in_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6)";
-        query!(
-            self,
-            execute,
-            sql,
-            linked.identity.issuer.as_str(),
-            linked.identity.subject.as_str(),
-            linked.user.0,
-            linked.email.as_str(),
-            linked.linked_at.as_microsecond(),
-            linked.signed_in_at.map(Timestamp::as_microsecond),
-        )
-        .map(drop)
-    }
-
-    /// Links an identity to a user if nobody has it but somebody who was deleted. `false` when
-    /// somebody else has it, or the user has it already.
+    /// Links an identity to a user: one that nobody has, or that of `deleted`, who was deleted. `false`
+    /// when somebody else has it, or the user has it already (A-6).
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn link_free_identity(&mut self, linked: &LinkedIdentity) -> Result<bool, StoreError> {
+    pub async fn link_identity(
+        &mut self,
+        linked: &LinkedIdentity,
+        deleted: Option<UserId>,
+    ) -> Result<bool, StoreError> {
         let sql = "INSERT INTO identities (issuer, subject, user_id, email, linked_at, signed_in_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (issuer, subject) DO UPDATE SET \
                    user_id = excluded.user_id, email = excluded.email, linked_at = excluded.linked_at, \
                    signed_in_at = excluded.signed_in_at WHERE EXISTS \
-                   (SELECT 1 FROM users u WHERE u.id = identities.user_id AND u.status = 'deleted')";
+                   (SELECT 1 FROM users u WHERE u.id = identities.user_id AND u.id = $7 AND u.status = 'deleted')";
         let written = query!(
             self,
             execute,
@@ -274,6 +257,7 @@ impl Tx {
             linked.email.as_str(),
             linked.linked_at.as_microsecond(),
             linked.signed_in_at.map(Timestamp::as_microsecond),
+            deleted.map(|d| d.0),
         )?;
         Ok(written == 1)
     }

@@ -34,8 +34,8 @@ pub(crate) enum FirstFactor {
     Provider {
         /// The provider.
         provider: Uuid,
-        /// The issuer and the subject.
-        identity: (String, String),
+        /// Who it is there.
+        identity: Identity,
         /// The e-mail that was told, to be shown.
         email: String,
     },
@@ -60,9 +60,7 @@ impl FirstFactor {
 
     /// An identity that a provider told.
     pub(crate) fn provider(provider: Uuid, told: &Told) -> Self {
-        let identity = (told.identity.issuer.clone(), told.identity.subject.clone());
-        let email = told.email.as_ref().map_or_else(String::new, |e| e.as_str().to_owned());
-        Self::Provider { provider, identity, email }
+        Self::Provider { provider, identity: told.identity.clone(), email: told.email_shown().to_owned() }
     }
 
     /// Whether it was the local password.
@@ -94,10 +92,9 @@ impl FirstFactor {
             Self::Password { hash, .. } => {
                 Ok(tx.password_hash(user.id).await?.is_some_and(|now| secret_digest(&now) == *hash))
             }
-            Self::Provider { provider, identity: (issuer, subject), .. } => {
-                let present = tx.provider(*provider).await?.is_some_and(|p| p.settings.issuer == *issuer);
-                let Some(identity) = Identity::new(issuer, subject) else { return Ok(false) };
-                let linked = tx.linked_identity(&identity).await?;
+            Self::Provider { provider, identity, .. } => {
+                let present = tx.provider(*provider).await?.is_some_and(|p| p.settings.issuer == identity.issuer);
+                let linked = tx.linked_identity(identity).await?;
                 Ok(present && linked.is_some_and(|l| l.user == user.id))
             }
         }
@@ -108,10 +105,8 @@ impl FirstFactor {
     /// # Errors
     /// The database's.
     pub(crate) async fn note(&self, act: &mut Act, now: Timestamp) -> Result<(), Failure> {
-        if let Self::Provider { identity: (issuer, subject), email, .. } = self
-            && let Some(identity) = Identity::new(issuer, subject)
-        {
-            act.note_identity(&identity, email, now).await?;
+        if let Self::Provider { identity, email, .. } = self {
+            act.note_identity(identity, email, now).await?;
         }
         Ok(())
     }

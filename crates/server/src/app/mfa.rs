@@ -108,17 +108,23 @@ impl Change {
         }
     }
 
-    /// Whether there is something to change, as far as that depends on how many factors there are.
+    /// Whether there is something to change for a user who has MFA on or not, an app or none, and these
+    /// passkeys: the name of the passkey that it is about, if it is about one.
     ///
     /// # Errors
     /// The reason why not.
-    pub fn possible(self, factors: Factors) -> Result<(), MfaRefused> {
+    pub fn possible(self, on: bool, app: bool, passkeys: &[StoredPasskey]) -> Result<Option<&str>, MfaRefused> {
         match self {
-            Self::RemoveApp if !factors.app => Err(MfaRefused::Gone),
-            Self::PasskeyAlone(true) if factors.passkeys == 0 => Err(MfaRefused::NoPasskey),
-            Self::Add(Addition::App) if factors.app => Err(MfaRefused::AppAlready),
-            Self::Add(Addition::Passkey) if factors.passkeys >= MOST => Err(MfaRefused::TooManyPasskeys),
-            _ => Ok(()),
+            _ if !on => Err(MfaRefused::NotOn),
+            Self::RemovePasskey(id) => {
+                let found = passkeys.iter().find(|p| p.id == id);
+                found.map(|p| Some(p.name.as_str())).ok_or(MfaRefused::Gone)
+            }
+            Self::RemoveApp if !app => Err(MfaRefused::Gone),
+            Self::PasskeyAlone(true) if passkeys.is_empty() => Err(MfaRefused::NoPasskey),
+            Self::Add(Addition::App) if app => Err(MfaRefused::AppAlready),
+            Self::Add(Addition::Passkey) if passkeys.len() >= MOST => Err(MfaRefused::TooManyPasskeys),
+            _ => Ok(None),
         }
     }
 
@@ -217,7 +223,8 @@ impl App {
         let (mut act, caller, before) = self.begin_proof(caller, change).await?;
         let (user, now) = (&caller.user, self.clock.now());
         // Before the proof: a right one is consumed only by a change that is made.
-        let target = match self.target(&mut act, user, change, before).await? {
+        let passkeys = act.passkeys(user.id).await?;
+        let target = match change.possible(user.standing.mfa_since.is_some(), before.app, &passkeys) {
             Ok(target) => target,
             Err(why) => return Err(refuse(act, &caller, change.event(before), why, now).await),
         };
@@ -238,8 +245,8 @@ impl App {
         };
         let (what, which) = change.detail();
         let mut entry = entry.with("second_factor", proven.with).with(what, which);
-        if let Some(name) = &target {
-            entry = entry.with("passkey", name.as_str());
+        if let Some(name) = target {
+            entry = entry.with("passkey", name);
         }
         let (mut codes, mut begun) = (None, None);
         match change {
@@ -253,7 +260,7 @@ impl App {
         let on = act.factors(user.id).await?.is_on();
         let mut entries = vec![entry];
         entries.extend(self.after_change(&mut act, &caller, on, now).await?);
-        if let Some(what) = change.told(target.as_deref(), on) {
+        if let Some(what) = change.told(target, on) {
             self.send(&mut act, user, &Letter::FactorsChanged { what, origin: &caller.origin, at: now }).await?;
         }
         Counters::new(self, &user.email, &caller.origin).forget(&mut act).await?;
@@ -276,26 +283,6 @@ impl App {
         let (mut act, caller) = self.begin_change(caller, event).await?;
         let before = act.factors(caller.user.id).await?;
         Ok((act, caller, before))
-    }
-
-    /// Whether there is something to change, and the name of the passkey that it is about.
-    async fn target(
-        &self,
-        act: &mut Act,
-        user: &User,
-        change: Change,
-        before: Factors,
-    ) -> Result<Result<Option<String>, MfaRefused>, Failure> {
-        if user.standing.mfa_since.is_none() {
-            return Ok(Err(MfaRefused::NotOn));
-        }
-        Ok(match change {
-            Change::RemovePasskey(id) => {
-                let found = act.passkeys(user.id).await?.into_iter().find(|p| p.id == id);
-                found.map(|p| Some(p.name)).ok_or(MfaRefused::Gone)
-            }
-            _ => change.possible(before).map(|()| None),
-        })
     }
 
     /// What follows when a change has left no factor: MFA is off, with all that comes of it.

@@ -107,7 +107,7 @@ async fn removing_a_provider_ends_its_sessions_and_keeps_the_identities(fresh: F
     let (a, b) = (added(&fresh, "A", "https://a.example").await, added(&fresh, "B", "https://b.example").await);
     let maria = fresh.super_admin("a@acme.example").await.id;
     let identity = linked("https://a.example", "1", maria);
-    fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+    assert!(fresh.act(async |act| act.link_identity(&identity, None).await.unwrap()).await);
     session(&fresh, 1, maria, Some(&a)).await;
     session(&fresh, 2, maria, Some(&b)).await;
     session(&fresh, 3, maria, None).await;
@@ -138,7 +138,7 @@ async fn every_field_of_an_identity_comes_back(fresh: Fresh) {
     let identities =
         [linked("https://a.example", "1 '; --", maria), linked("https://b.example", "1 '; --", maria)];
     for identity in &identities {
-        fresh.act(async |act| act.link_identity(identity).await.unwrap()).await;
+        assert!(fresh.act(async |act| act.link_identity(identity, None).await.unwrap()).await);
     }
     assert_eq!(fresh.read(async |tx| tx.identities_of(maria).await.unwrap()).await, identities);
     assert!(fresh.read(async |tx| tx.identities_of(UserId(id())).await.unwrap()).await.is_empty());
@@ -153,17 +153,17 @@ async fn every_field_of_an_identity_comes_back(fresh: Fresh) {
 }
 
 async fn a6_of_many_parallel_links_of_one_identity_one_succeeds(fresh: Fresh) {
-    async fn link(store: Store, linked: LinkedIdentity) -> Result<(), StoreError> {
+    async fn link(store: Store, linked: LinkedIdentity) -> Result<bool, StoreError> {
         let mut act = store.act().await?;
-        act.link_identity(&linked).await?;
-        act.commit(&[record(portcullis_domain::audit::Event::IdentityLinked, "x")]).await
+        let is_linked = act.link_identity(&linked, None).await?;
+        act.commit(&[record(portcullis_domain::audit::Event::IdentityLinked, "x")]).await?;
+        Ok(is_linked)
     }
     let users = [fresh.super_admin("a@acme.example").await.id, fresh.super_admin("b@acme.example").await.id];
     let nodes = [fresh.store.clone(), fresh.another_node().await];
     let outcomes =
         at_once(8, |n| link(nodes[n % 2].clone(), linked("https://a.example", "1", users[n % 2]))).await;
-    assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), 1);
-    assert!(outcomes.iter().all(|o| matches!(o, Ok(()) | Err(StoreError::Conflict(_)))), "{outcomes:?}");
+    assert_eq!(outcomes.into_iter().filter(|o| *o.as_ref().unwrap()).count(), 1);
 }
 
 async fn a6_parallel_sign_ins_of_somebody_new_make_one_user(fresh: Fresh) {
@@ -175,7 +175,7 @@ async fn a6_parallel_sign_ins_of_somebody_new_make_one_user(fresh: Fresh) {
         }
         let user = user(&format!("new{n}@acme.example"));
         act.add_user(&user, None).await?;
-        act.link_identity(&linked("https://a.example", "new", user.id)).await?;
+        assert!(act.link_identity(&linked("https://a.example", "new", user.id), None).await?);
         act.commit(&[record(portcullis_domain::audit::Event::UserCreated, "x")]).await?;
         Ok(true)
     }
@@ -190,7 +190,7 @@ async fn unlinking_is_for_the_owner_and_ends_the_sessions_opened_with_it(fresh: 
     let maria = fresh.super_admin("a@acme.example").await.id;
     let paulo = fresh.super_admin("b@acme.example").await.id;
     let identity = linked("https://a.example", "1", maria);
-    fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+    assert!(fresh.act(async |act| act.link_identity(&identity, None).await.unwrap()).await);
     session(&fresh, 1, maria, Some(&a)).await;
     session(&fresh, 2, maria, Some(&b)).await;
     session(&fresh, 3, paulo, Some(&a)).await;
@@ -216,7 +216,7 @@ async fn a6_the_identity_of_who_was_deleted_stays_and_counts_for_nothing(fresh: 
     let paulo = fresh.super_admin("b@acme.example").await.id;
     for (subject, user) in [("1", maria.id), ("2", maria.id), ("3", paulo)] {
         let identity = linked("https://a.example", subject, user);
-        fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+        assert!(fresh.act(async |act| act.link_identity(&identity, None).await.unwrap()).await);
     }
     set(&fresh, &maria, Status::Deleted).await;
     fresh.act(async |act| act.drop_ways_in(maria.id).await.unwrap()).await;
@@ -239,40 +239,42 @@ async fn a6_an_identity_is_free_while_nobody_has_it_but_who_was_deleted(fresh: F
     let paulo = fresh.super_admin("b@acme.example").await;
     let (of_maria, of_paulo) =
         (linked("https://a.example", "1", maria.id), linked("https://a.example", "1", paulo.id));
-    let link =
-        async |linked: &LinkedIdentity| fresh.act(async |act| act.link_free_identity(linked).await.unwrap()).await;
-    assert!(link(&of_maria).await, "nobody had it");
-    assert!(!link(&of_maria).await, "twice");
+    let link = async |linked: &LinkedIdentity, deleted| {
+        fresh.act(async |act| act.link_identity(linked, deleted).await.unwrap()).await
+    };
+    assert!(link(&of_maria, None).await, "nobody had it");
+    assert!(!link(&of_maria, None).await, "twice");
     for status in [Status::Active, Status::Inactive, Status::Pending] {
         set(&fresh, &maria, status).await;
-        assert!(!link(&of_paulo).await, "{status:?}");
+        assert!(!link(&of_paulo, Some(maria.id)).await, "{status:?}");
         assert_eq!(owner(&fresh, &of_maria).await, Some(maria.id));
     }
     set(&fresh, &maria, Status::Deleted).await;
-    let mut act = fresh.store.act().await.unwrap();
-    let plain = act.link_identity(&of_paulo).await;
-    assert!(matches!(plain, Err(StoreError::Conflict(_))), "only where it is asked for: {plain:?}");
-    drop(act);
-    assert!(link(&of_paulo).await);
+    for other in [None, Some(paulo.id)] {
+        assert!(!link(&of_paulo, other).await, "only from whom it is asked for: {other:?}");
+        assert_eq!(owner(&fresh, &of_maria).await, Some(maria.id));
+    }
+    assert!(link(&of_paulo, Some(maria.id)).await);
     let now_paulos = fresh.read(async |tx| tx.linked_identity(&of_paulo.identity).await.unwrap()).await;
     assert_eq!(now_paulos.as_ref(), Some(&of_paulo), "all of it is the new link's");
-    assert!(!link(&of_maria).await);
+    assert!(!link(&of_maria, Some(maria.id)).await);
 }
 
 async fn a6_of_many_who_take_the_identity_of_who_was_deleted_one_succeeds(fresh: Fresh) {
-    async fn take(store: Store, linked: LinkedIdentity) -> Result<bool, StoreError> {
+    async fn take(store: Store, linked: LinkedIdentity, deleted: UserId) -> Result<bool, StoreError> {
         let mut act = store.act().await?;
-        let taken = act.link_free_identity(&linked).await?;
+        let taken = act.link_identity(&linked, Some(deleted)).await?;
         act.commit(&[record(portcullis_domain::audit::Event::IdentityLinked, "x")]).await?;
         Ok(taken)
     }
     let maria = fresh.super_admin("m@acme.example").await;
     let identity = linked("https://a.example", "1", maria.id);
-    fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+    assert!(fresh.act(async |act| act.link_identity(&identity, None).await.unwrap()).await);
     set(&fresh, &maria, Status::Deleted).await;
     let users = [fresh.super_admin("a@acme.example").await.id, fresh.super_admin("b@acme.example").await.id];
     let nodes = [fresh.store.clone(), fresh.another_node().await];
-    let taken = at_once(8, |n| take(nodes[n % 2].clone(), linked("https://a.example", "1", users[n % 2]))).await;
+    let take = |n: usize| take(nodes[n % 2].clone(), linked("https://a.example", "1", users[n % 2]), maria.id);
+    let taken = at_once(8, take).await;
     assert_eq!(taken.into_iter().filter(|t| *t.as_ref().unwrap()).count(), 1);
     assert!(users.contains(&owner(&fresh, &identity).await.unwrap()));
 }
@@ -298,7 +300,8 @@ async fn a7_a_provider_knows_who_would_be_stranded_without_it(fresh: Fresh) {
         ("https://a.example", "4", without[3].id),
     ];
     for (issuer, subject, user) in links {
-        fresh.act(async |act| act.link_identity(&linked(issuer, subject, user)).await.unwrap()).await;
+        let identity = linked(issuer, subject, user);
+        assert!(fresh.act(async |act| act.link_identity(&identity, None).await.unwrap()).await);
     }
     let mut standing = without[3].standing.clone();
     standing.status = (Status::Deleted, now());

@@ -78,7 +78,7 @@ async fn a3_super_admins_count_who_are_active_and_can_sign_in(fresh: Fresh) {
         fresh.act(async |act| act.add_user(&one, hash).await.unwrap()).await;
         if !issuer.is_empty() {
             let identity = linked(issuer, &one.id.to_string(), one.id);
-            fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+            assert!(fresh.act(async |act| act.link_identity(&identity, None).await.unwrap()).await);
         }
         let others = fresh.read(async |tx| tx.other_super_admins(one.id).await.unwrap()).await;
         assert_eq!(others, counted.len() as u64, "nobody counts besides themselves");
@@ -115,7 +115,7 @@ async fn a3_demoting_who_has_a_password_and_removing_the_provider_of_the_other_a
         let ana = user(&format!("ana{n}@acme.example"));
         fresh.act(async |act| act.add_user(&ana, None).await.unwrap()).await;
         let identity = linked(&issuer, "ana", ana.id);
-        fresh.act(async |act| act.link_identity(&identity).await.unwrap()).await;
+        assert!(fresh.act(async |act| act.link_identity(&identity, None).await.unwrap()).await);
         assert_eq!(super_admins(&fresh).await, 2);
         let done = at_once(2, |at| {
             let (store, ana, maria, issuer) = (nodes[at].clone(), ana.clone(), maria.id, issuer.clone());

@@ -71,14 +71,10 @@ impl App {
         now: Timestamp,
     ) -> Result<SignedIn, Failure> {
         act.add_user(&user, None).await?;
-        act.link_identity(&LinkedIdentity {
-            identity: told.identity.clone(),
-            user: user.id,
-            email: email_of(told).to_owned(),
-            linked_at: now,
-            signed_in_at: Some(now),
-        })
-        .await?;
+        let linked = LinkedIdentity { signed_in_at: Some(now), ..linked_to(user.id, told, now) };
+        if !act.link_identity(&linked, None).await? {
+            return Err(Failure::Conflict);
+        }
         let id = user.id.to_string();
         let name = provider.settings.name.as_str();
         let record =
@@ -121,18 +117,12 @@ impl App {
             act.commit(&[entry.refused(why.code())]).await?;
             return Err(why.into());
         }
-        let linked = LinkedIdentity {
-            identity: told.identity.clone(),
-            user: id,
-            email: email_of(told).to_owned(),
-            linked_at: now,
-            signed_in_at: None,
-        };
-        if !act.link_free_identity(&linked).await? {
+        let deleted = owner.map(|o| o.id);
+        if !act.link_identity(&linked_to(id, told, now), deleted).await? {
             return Err(Failure::Conflict);
         }
-        if let Some(deleted) = owner {
-            entry = entry.with("of_deleted_user", deleted.id.to_string());
+        if let Some(deleted) = deleted {
+            entry = entry.with("of_deleted_user", deleted.to_string());
         }
         Ok(act.commit(&[entry]).await?)
     }
@@ -153,6 +143,12 @@ async fn owner_of(act: &mut Act, told: &Told) -> Result<Option<User>, Failure> {
     }
 }
 
-fn email_of(told: &Told) -> &str {
-    told.email.as_ref().map_or("", |e| e.as_str())
+fn linked_to(user: UserId, told: &Told, now: Timestamp) -> LinkedIdentity {
+    LinkedIdentity {
+        identity: told.identity.clone(),
+        user,
+        email: told.email_shown().to_owned(),
+        linked_at: now,
+        signed_in_at: None,
+    }
 }

@@ -90,7 +90,7 @@ impl App {
         self.begin(tx, Kind::FactorAdding, Some(caller.user.id), &adding).await
     }
 
-    /// What the caller's session has begun to add, if the secret names that.
+    /// What the caller's session has begun to add, if the secret names that, held for this transaction.
     async fn adding(
         &self,
         tx: &mut Tx,
@@ -99,7 +99,7 @@ impl App {
         secret: Option<&str>,
     ) -> Result<Option<Adding>, Failure> {
         let (Some(secret), Via::Session { session, .. }) = (secret, &caller.via) else { return Ok(None) };
-        let found = self.under_way::<Adding>(tx, Kind::FactorAdding, secret).await?;
+        let found = self.held::<Adding>(tx, Kind::FactorAdding, secret).await?;
         let own = found.filter(|(user, _)| *user == Some(caller.user.id)).map(|(_, adding)| adding);
         Ok(own.filter(|a| a.session == session.handle && a.what == what))
     }

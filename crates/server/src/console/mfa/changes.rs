@@ -9,10 +9,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{AppendHeaders, IntoResponse},
 };
-use portcullis_domain::{
-    mfa::{Factors, MfaRefused},
-    secret::SecretText,
-};
+use portcullis_domain::secret::SecretText;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -110,23 +107,15 @@ fn words(change: Change, settings: &MfaSettings) -> (&'static str, String, &'sta
     }
 }
 
-/// Whether the change can be made, which the act itself decides again.
-fn possible(change: Change, settings: &MfaSettings) -> Result<(), MfaRefused> {
-    settings.may_change?;
-    if settings.since.is_none() {
-        return Err(MfaRefused::NotOn);
-    }
-    match change {
-        Change::RemovePasskey(id) if !settings.passkeys.iter().any(|p| p.id == id) => Err(MfaRefused::Gone),
-        _ => change.possible(Factors { app: settings.app_since.is_some(), passkeys: settings.passkeys.len() }),
-    }
-}
-
 /// The page of a change, with a new question for a passkey each time.
 pub(super) async fn ask(app: &App, caller: &Caller, change: Change, failure: Option<&Failure>) -> Answer {
     let settings = app.mfa_settings(caller).await?;
     let action = address(change);
-    if let Err(why) = possible(change, &settings) {
+    // The act itself looks again.
+    let possible = settings.may_change.and_then(|()| {
+        change.possible(settings.since.is_some(), settings.app_since.is_some(), &settings.passkeys).map(drop)
+    });
+    if let Err(why) = possible {
         return refused(app, caller, page(change, &action), why.into());
     }
     let asked = app.ask_before_change(caller).await?;

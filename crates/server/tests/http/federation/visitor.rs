@@ -163,7 +163,7 @@ pub async fn link(world: &World, hostile: &Hostile, user: UserId) -> Identity {
         signed_in_at: None,
     };
     let mut tx = world.app.store.write().await.unwrap();
-    tx.link_identity(&linked).await.unwrap();
+    assert!(tx.link_identity(&linked, None).await.unwrap());
     tx.commit().await.unwrap();
     identity
 }

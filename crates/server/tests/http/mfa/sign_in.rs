@@ -286,7 +286,7 @@ async fn a_first_factor_that_is_over_opens_nothing_with_the_second(world: World)
     };
     let mut tab = Tab::new(&world);
     tab.through(&hostile, provider).await;
-    let key = key_of(&signed_in.get("/account").await);
+    let key = signed_in.get("/account").await.attribute("name=\"unlink\" value").unwrap();
     let done = signed_in.post("/account/identities", &[("unlink", &key)]).await;
     assert_eq!(done.to, "/account?done=unlinked");
     refused(tab, "unlinked meanwhile").await;
@@ -303,12 +303,6 @@ async fn a_first_factor_that_is_over_opens_nothing_with_the_second(world: World)
     tab.password(MARIA).await;
     world.sql("UPDATE users SET password_hash = 'another'").await;
     refused(tab, "the password replaced meanwhile").await;
-}
-
-/// What names the identity on General Settings.
-fn key_of(page: &Page) -> String {
-    let (_, rest) = page.text.split_once("name=\"unlink\" value=\"").unwrap();
-    rest.split('"').next().unwrap().to_owned()
 }
 
 async fn the_api_signs_in_with_password_and_code_in_one_request(world: World) {
