@@ -70,6 +70,16 @@ closed_set! {
         TokenRefused => "token.refuse", "Token request";
         /// A single token was revoked (RFC 7009), or refused.
         TokenRevoked => "token.revoke", "Token revocation";
+        /// An API was registered.
+        ApiRegistered => "api.register", "Registration of an API";
+        /// An API was changed.
+        ApiChanged => "api.change", "API change";
+        /// An API was removed, its keys and the tokens for it with it.
+        ApiRemoved => "api.remove", "Removal of an API";
+        /// An introspection key of an API was made; an older one may end with it.
+        ApiKeyMade => "api_key.make", "New API key";
+        /// An introspection key of an API was removed.
+        ApiKeyRemoved => "api_key.remove", "Removal of an API key";
         /// A signing key was made.
         KeyCreated => "key.create", "New signing key";
         /// Records older than the retention were dropped.
@@ -153,7 +163,7 @@ pub struct Entry {
     pub origin: Origin,
     /// What.
     pub event: Event,
-    /// To what: a user's id, a Client ID, a key id.
+    /// To what: a user's id, a Client ID, the identifier of an API, a key id.
     pub subject: String,
     /// Done or refused.
     pub outcome: Outcome,

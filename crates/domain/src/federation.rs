@@ -58,11 +58,11 @@ pub struct Typed {
     pub role: String,
 }
 
-fn invalid(field: &'static str, message: impl Into<String>) -> Invalid {
+pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Invalid {
     Invalid { field, message: message.into() }
 }
 
-fn one_line(field: &'static str, text: &str, max: usize, what: &str) -> Result<String, Invalid> {
+pub(crate) fn one_line(field: &'static str, text: &str, max: usize, what: &str) -> Result<String, Invalid> {
     let text = text.trim();
     let count = text.chars().count();
     if count == 0 || count > max || text.chars().any(char::is_control) {

@@ -20,10 +20,10 @@
 //! | C-11 dead tokens everywhere | [`tokens::IssuedToken::is_active`] | `c11_*` |
 //! | C-12 recent password to generate | [`sessions::Actor::password_is_fresh`] | `c12_*` |
 //! | C-13 the tab shows use | [`tokens::IssuedToken`] | `c13_*` in `http/credentials` and `contract/tokens` |
-//! | T-1 lifespan | [`tokens::ends_at`] | `t1_*` |
-//! | T-2 client credentials grant | the token endpoint | `http/token` |
+//! | T-1 lifespan | [`tokens::ends_at`], [`tokens::LIFESPANS`], [`apis::Api::lifespan`] | `t1_*` here and in `http/apis` |
+//! | T-2 client credentials grant, for one API at a time | the token endpoint, [`apis::Api::grant`] | `http/token`, `http/apis` |
 //! | T-3 RFC 9068 claims | [`tokens::Claims`] | `http/token` |
-//! | T-4 what a token may not | [`credentials::generate`], [`credentials::revoke`], [`accounts::manage::manage`], [`mfa::manage`] | `t4_*`, `a3_only_*` |
+//! | T-4 what a token may not | [`credentials::generate`], [`credentials::revoke`], [`accounts::manage::manage`], [`mfa::manage`], [`apis::ApiRefused::ByToken`] | `t4_*`, `a3_only_*` |
 //! | A-1 My Account Settings | the console | `a1_*` in `http/console`, `browser/account` |
 //! | A-2 invitations, statuses, one account for each e-mail | [`accounts::manage`], [`links::Link::check`], [`accounts::Email`]; index `a2_one_account_per_email` | `a2_*` here, in `http/people`, `contract/accounts` and `contract/links` |
 //! | A-3 Super Admin is a role, and one stays | [`accounts::manage::decide`], [`accounts::Role`] | `a3_*` here, in `http/people`, `http/setup` and `contract/people` |
@@ -41,6 +41,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 
 pub mod accounts;
+pub mod apis;
 pub mod audit;
 mod closed_set;
 pub mod credentials;

@@ -23,47 +23,73 @@ const SECRET_DIGITS: usize = 43;
 /// Digits that a CRC-32 needs in base 62.
 const CHECKSUM_DIGITS: usize = 6;
 
-/// A Client Secret: `pcs_`, 43 base-62 digits that carry 256 random bits, `_`, and 6 base-62
-/// digits of the CRC-32 (IEEE) over everything before that underscore.
-///
-/// As a regular expression: `pcs_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}`. The checksum lets a scanner
-/// tell a real secret from a look-alike without asking the server.
-pub struct ClientSecret(SecretText);
+/// What every secret of an API's introspection key begins with.
+pub const API_SECRET_PREFIX: &str = "pck_";
 
-impl ClientSecret {
-    /// Makes the secret that carries exactly these 256 bits.
-    #[must_use]
-    pub fn new(mut entropy: [u8; 32]) -> Self {
-        let mut text = String::with_capacity(54);
-        text.push_str(CLIENT_SECRET_PREFIX);
-        text.push_str(&base62(&mut entropy, SECRET_DIGITS));
-        entropy.zeroize();
-        let checksum = checksum(&text);
-        text.push('_');
-        text.push_str(&checksum);
-        Self(text.into())
-    }
-
-    /// The secret as the owner sees it, once.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-
-    /// Whether a text has the form and the checksum of a Client Secret. It says nothing about
-    /// whether the secret was ever issued.
-    #[must_use]
-    pub fn is_well_formed(text: &str) -> bool {
-        let Some((body, sum)) = text.rsplit_once('_') else { return false };
-        let Some(digits) = body.strip_prefix(CLIENT_SECRET_PREFIX) else { return false };
-        digits.len() == SECRET_DIGITS && digits.bytes().all(|b| b.is_ascii_alphanumeric()) && sum == checksum(body)
-    }
+/// The text of a secret: the prefix, 43 base-62 digits that carry 256 random bits, `_`, and 6
+/// base-62 digits of the CRC-32 (IEEE) over everything before that underscore.
+fn secret_text(prefix: &str, mut entropy: [u8; 32]) -> SecretText {
+    let mut text = String::with_capacity(54);
+    text.push_str(prefix);
+    text.push_str(&base62(&mut entropy, SECRET_DIGITS));
+    entropy.zeroize();
+    let checksum = checksum(&text);
+    text.push('_');
+    text.push_str(&checksum);
+    text.into()
 }
 
-impl std::fmt::Debug for ClientSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClientSecret([REDACTED])")
-    }
+fn is_secret_text(prefix: &str, text: &str) -> bool {
+    let Some((body, sum)) = text.rsplit_once('_') else { return false };
+    let Some(digits) = body.strip_prefix(prefix) else { return false };
+    digits.len() == SECRET_DIGITS && digits.bytes().all(|b| b.is_ascii_alphanumeric()) && sum == checksum(body)
+}
+
+macro_rules! secrets_shown_once {
+    ($($(#[$doc:meta])* $name:ident, $prefix:ident, $shown:literal;)*) => {$(
+        $(#[$doc])*
+        pub struct $name(SecretText);
+
+        impl $name {
+            /// Makes the secret that carries exactly these 256 bits.
+            #[must_use]
+            pub fn new(entropy: [u8; 32]) -> Self {
+                Self(secret_text($prefix, entropy))
+            }
+
+            /// The secret as its holder sees it, once.
+            #[must_use]
+            pub fn expose(&self) -> &str {
+                self.0.expose_secret()
+            }
+
+            /// Whether a text has the form and the checksum of one. It says nothing about whether
+            /// the secret was ever issued.
+            #[must_use]
+            pub fn is_well_formed(text: &str) -> bool {
+                is_secret_text($prefix, text)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str($shown)
+            }
+        }
+    )*};
+}
+
+secrets_shown_once! {
+    /// A Client Secret: `pcs_`, 43 base-62 digits that carry 256 random bits, `_`, and 6 base-62
+    /// digits of the CRC-32 (IEEE) over everything before that underscore.
+    ///
+    /// As a regular expression: `pcs_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}`. The checksum lets a scanner
+    /// tell a real secret from a look-alike without asking the server.
+    ClientSecret, CLIENT_SECRET_PREFIX, "ClientSecret([REDACTED])";
+    /// The secret of an API's introspection key: `pck_`, and then as a [`ClientSecret`].
+    ///
+    /// As a regular expression: `pck_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}`.
+    ApiSecret, API_SECRET_PREFIX, "ApiSecret([REDACTED])";
 }
 
 /// The first `digits` base-62 digits, most significant first, of a big-endian number.
@@ -164,6 +190,15 @@ mod tests {
             ClientSecret::new([255; 32]).expose(),
             "pcs_yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp1_4Sy0Ju"
         );
+    }
+
+    #[test]
+    fn the_form_of_the_secret_of_an_api_never_changes() {
+        let secret = ApiSecret::new([0; 32]);
+        assert_eq!(secret.expose(), "pck_0000000000000000000000000000000000000000000_2IFs7v");
+        assert!(ApiSecret::is_well_formed(secret.expose()) && !ClientSecret::is_well_formed(secret.expose()));
+        assert!(!ApiSecret::is_well_formed(ClientSecret::new([0; 32]).expose()));
+        assert_eq!(format!("{secret:?}"), "ApiSecret([REDACTED])");
     }
 
     #[test]

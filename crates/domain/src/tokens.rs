@@ -9,6 +9,9 @@ use crate::credentials::Standing;
 /// The default lifespan of a token, in seconds (T-1).
 pub const TOKEN_LASTS_SECONDS: u32 = 86_400;
 
+/// How long a token may be made to live, in seconds (T-1): from a minute to 30 days.
+pub const LIFESPANS: std::ops::RangeInclusive<u32> = 60..=86_400 * 30;
+
 /// The claims of an access token in the RFC 9068 §2.2 profile. All instants are whole seconds
 /// since the epoch. Unknown and repeated claims are refused when reading: only this server's own
 /// tokens are read with it.
@@ -21,7 +24,7 @@ pub struct Claims {
     pub sub: String,
     /// The Client ID.
     pub client_id: String,
-    /// The audience.
+    /// The audience: the identifier of the API it is for (RFC 8707 §2).
     pub aud: String,
     /// When it was issued.
     pub iat: i64,
@@ -29,7 +32,9 @@ pub struct Claims {
     pub exp: i64,
     /// The id, under which the token is on record (L-4).
     pub jti: Uuid,
-    /// The scope, space separated (RFC 6749 §3.3).
+    /// The scope, space separated (RFC 6749 §3.3); empty, and then not in the token, for an API
+    /// that has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
 }
 
@@ -42,6 +47,17 @@ pub fn ends_at(now: Timestamp, lifespan_seconds: u32, credential_expires_at: Tim
     (end.as_second() > now.as_second()).then_some(end)
 }
 
+/// The API that a token is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audience {
+    /// The API.
+    pub api: Uuid,
+    /// Its identifier.
+    pub identifier: String,
+    /// Whether it is still registered.
+    pub is_registered: bool,
+}
+
 /// A token as it is on record (L-4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuedToken {
@@ -49,6 +65,8 @@ pub struct IssuedToken {
     pub jti: Uuid,
     /// The row of the credential it was issued to.
     pub credential: Uuid,
+    /// The API it is for.
+    pub audience: Audience,
     /// When it was issued (UTC).
     pub issued_at: Timestamp,
     /// When it ends (UTC, whole seconds).
@@ -65,33 +83,17 @@ impl IssuedToken {
     /// Whether the token is active at `now`, given the standing of its credential (C-9 to C-11).
     #[must_use]
     pub fn is_active(&self, credential: Standing, now: Timestamp) -> bool {
-        credential == Standing::Active && self.revoked_at.is_none() && now < self.expires_at
+        let is_left = self.revoked_at.is_none() && now < self.expires_at;
+        credential == Standing::Active && self.audience.is_registered && is_left
     }
 }
 
 /// What the product's own API grants to a token (T-4): reading, as the owner.
-pub const SCOPES: [(&str, &str); 2] =
-    [("users:read", "Read the users of this platform"), ("audit:read", "Read the audit log")];
-
-/// A scope the request may not have (RFC 6749 §5.2 `invalid_scope`).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the requested scope is unknown or malformed")]
-pub struct InvalidScope;
-
-/// The scope to grant: all of it by default, else what is asked, once each, in the order of
-/// [`SCOPES`] (RFC 6749 §3.3).
-///
-/// # Errors
-/// When anything beyond what there is is asked for.
-pub fn grant_scope(requested: Option<&str>) -> Result<String, InvalidScope> {
-    let all = SCOPES.iter().map(|(name, _)| *name);
-    let Some(requested) = requested else { return Ok(all.collect::<Vec<_>>().join(" ")) };
-    let asked: Vec<&str> = requested.split(' ').collect();
-    if asked.iter().any(|a| !SCOPES.iter().any(|(name, _)| name == a)) {
-        return Err(InvalidScope);
-    }
-    Ok(all.filter(|name| asked.contains(name)).collect::<Vec<_>>().join(" "))
-}
+pub const SCOPES: [(&str, &str); 3] = [
+    ("users:read", "Read the users of this platform"),
+    ("audit:read", "Read the audit log"),
+    ("apis:read", "Read the APIs that tokens are for"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -116,6 +118,7 @@ mod tests {
         let token = IssuedToken {
             jti: Uuid::nil(),
             credential: Uuid::nil(),
+            audience: Audience { api: Uuid::nil(), identifier: String::new(), is_registered: true },
             issued_at: at(0),
             expires_at: at(60),
             revoked_at: None,
@@ -124,6 +127,9 @@ mod tests {
         };
         assert!(token.is_active(Standing::Active, at(59)));
         assert!(!token.is_active(Standing::Active, at(60)));
+        let orphan =
+            IssuedToken { audience: Audience { is_registered: false, ..token.audience.clone() }, ..token.clone() };
+        assert!(!orphan.is_active(Standing::Active, at(59)), "its API was removed");
         for dead in [
             Standing::Suspended(Suspension::MfaOn, at(1)),
             Standing::Expired(at(1)),
@@ -133,15 +139,5 @@ mod tests {
         }
         let revoked = IssuedToken { revoked_at: Some(at(1)), ..token };
         assert!(!revoked.is_active(Standing::Active, at(2)));
-    }
-
-    #[test]
-    fn a_scope_is_narrowed_and_never_widened() {
-        assert_eq!(grant_scope(None).unwrap(), "users:read audit:read");
-        assert_eq!(grant_scope(Some("audit:read users:read audit:read")).unwrap(), "users:read audit:read");
-        assert_eq!(grant_scope(Some("audit:read")).unwrap(), "audit:read");
-        for bad in ["admin", "users:read admin", "users:read  audit:read", " ", "USERS:READ"] {
-            assert_eq!(grant_scope(Some(bad)), Err(InvalidScope), "{bad:?}");
-        }
     }
 }

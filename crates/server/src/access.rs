@@ -44,6 +44,8 @@ pub enum Access {
     Api(Option<&'static str>),
     /// The same for Super Admins only.
     ApiSuperAdmin(&'static str),
+    /// The JSON API for Super Admins in a session: what a token never does (T-4).
+    ApiSuperAdminInSession,
 }
 
 /// What arrives with each connection: who is at the other end, and whether it came by TLS.
@@ -131,7 +133,8 @@ pub async fn check(app: Arc<App>, access: Access, request: Request, next: Next) 
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();
-    let for_programs = matches!(access, Access::Api(_) | Access::ApiSuperAdmin(_));
+    let for_programs =
+        matches!(access, Access::Api(_) | Access::ApiSuperAdmin(_) | Access::ApiSuperAdminInSession);
     let identified = if for_programs {
         by_session_or_token(&app, &parts).await.map_err(IntoResponse::into_response)
     } else {
@@ -182,6 +185,7 @@ async fn demand(app: &App, caller: &Caller, access: Access, path: &str) -> Resul
         Access::Api(Some(scope)) => caller.scope(scope),
         Access::SuperAdmin => caller.super_admin(),
         Access::ApiSuperAdmin(scope) => caller.super_admin().and_then(|()| caller.scope(scope)),
+        Access::ApiSuperAdminInSession => caller.super_admin().and_then(|()| caller.in_session()),
     };
     if let Err(failure) = &decided {
         app.record_access_refused(caller, path, failure.code()).await?;

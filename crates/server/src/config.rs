@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use portcullis_domain::{accounts::PasswordPolicy, sessions::SessionLimits};
+use portcullis_domain::{accounts::PasswordPolicy, sessions::SessionLimits, tokens::LIFESPANS};
 use portcullis_store::Database;
 
 pub use mail::{Mail, MailWay};
@@ -52,7 +52,7 @@ pub const SETTINGS: &[Setting] = &[
         "Networks whose X-Forwarded-For and X-Forwarded-Proto are believed, like 10.0.0.0/8, comma separated",
     ),
     setting("cors_origins", "", "Web origins that may call the OAuth and API endpoints, comma separated"),
-    setting("token_lifespan_seconds", "86400", "How long an access token lives (60 to 2592000)"),
+    setting("token_lifespan_seconds", "86400", "How long a token for Portcullis lives (60 to 2592000)"),
     setting("password_min_chars", "15", "Fewest characters of a new password (8 to 64)"),
     setting("session_idle_minutes", "30", "A console session ends when unused for so long (1 to 1440)"),
     setting("session_absolute_hours", "12", "A console session ends after so long in any case (1 to 168)"),
@@ -364,6 +364,7 @@ impl Config {
         if listen.port() == 0 {
             return Err(settings.wrong("listen", "give a port: it is part of what this server is called"));
         }
+        let (shortest, longest) = LIFESPANS.into_inner();
         let data_dir = settings.path("data_dir").ok_or_else(|| settings.wrong("data_dir", "give a folder"))?;
         let tls = tls(settings)?;
         let mail_folder = settings.path("mail_folder").unwrap_or_else(|| data_dir.join("mail"));
@@ -380,7 +381,7 @@ impl Config {
                 .list("trusted_proxies", "give networks like 10.0.0.0/8 or 192.0.2.1/32, comma separated")?,
             cors_origins: settings
                 .list("cors_origins", "give origins like https://app.example, comma separated")?,
-            token_lifespan_seconds: settings.number("token_lifespan_seconds", 60, 2_592_000)?,
+            token_lifespan_seconds: settings.number("token_lifespan_seconds", shortest, longest)?,
             passwords: PasswordPolicy { min_chars: settings.number("password_min_chars", 8, 64)? },
             sessions: SessionLimits {
                 idle: SignedDuration::from_mins(settings.number("session_idle_minutes", 1, 1440)?),

@@ -6,6 +6,7 @@
 use axum::http::StatusCode;
 use portcullis_domain::{
     accounts::{Invalid, manage::ManageRefused},
+    apis::ApiRefused,
     credentials::{GenerateRefused, RevokeRefused},
     federation::FederationRefused,
     links::LinkRefused,
@@ -79,6 +80,9 @@ pub enum Failure {
     /// A federated login, or a link, was refused.
     #[error(transparent)]
     Federation(#[from] FederationRefused),
+    /// An API was not managed.
+    #[error(transparent)]
+    Api(#[from] ApiRefused),
     /// Set-up has been done, or the link is not right.
     #[error("This set-up link is not valid. The first Super Admin may have been made already: sign in.")]
     SetUpOver,
@@ -152,6 +156,8 @@ impl Failure {
             Self::Generate(_) | Self::Revoke(_) | Self::Manage(_) | Self::Mfa(_) | Self::Federation(_) => {
                 StatusCode::FORBIDDEN
             }
+            Self::Api(ApiRefused::Own | ApiRefused::TooManyKeys) => StatusCode::CONFLICT,
+            Self::Api(ApiRefused::ByToken) => StatusCode::FORBIDDEN,
             Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
             Self::Link(_) => StatusCode::GONE,
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -184,6 +190,7 @@ impl Failure {
             Self::Manage(why) => why.code(),
             Self::Link(why) => why.code(),
             Self::Federation(why) => why.code(),
+            Self::Api(why) => why.code(),
             Self::SetUpOver => "set_up_over",
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",

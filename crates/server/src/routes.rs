@@ -69,10 +69,9 @@ fn acts(
 /// All routes.
 #[must_use]
 pub fn all() -> Vec<Route> {
-    [console_routes(), people_routes(), mfa_routes(), federation_routes(), api_routes(), oauth_routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let people = [console_routes(), people_routes(), mfa_routes(), federation_routes()];
+    let programs = [apis_routes(), api_routes(), oauth_routes()];
+    people.into_iter().chain(programs).flatten().collect()
 }
 
 fn console_routes() -> Vec<Route> {
@@ -266,6 +265,41 @@ fn federation_routes() -> Vec<Route> {
     ]
 }
 
+/// The APIs that tokens are for, and their keys.
+fn apis_routes() -> Vec<Route> {
+    use Access::{ApiSuperAdmin, ApiSuperAdminInSession, SuperAdmin};
+    use Door::{Api as ApiDoor, Console};
+    use api::apis;
+    use console::apis as pages;
+    const REGISTERED: &[Event] = &[Event::ApiRegistered];
+    const CHANGED: &[Event] = &[Event::ApiChanged];
+    const REMOVED: &[Event] = &[Event::ApiRemoved];
+    const KEY_MADE: &[Event] = &[Event::ApiKeyMade];
+    const KEY_REMOVED: &[Event] = &[Event::ApiKeyRemoved];
+    let page = |path, handler| reads(Console, path, SuperAdmin, handler);
+    let by_page = |path, events, handler| acts(Console, path, SuperAdmin, events, handler);
+    let on = |path, events, handler| acts(ApiDoor, path, ApiSuperAdminInSession, events, handler);
+    vec![
+        page("/apis", get(pages::list)),
+        page("/apis/new", get(pages::new)),
+        by_page("/apis/new", REGISTERED, post(pages::register)),
+        page("/apis/{api}", get(pages::show)),
+        by_page("/apis/{api}", CHANGED, post(pages::change)),
+        page("/apis/{api}/remove", get(pages::confirm_remove)),
+        by_page("/apis/{api}/remove", REMOVED, post(pages::remove)),
+        by_page("/apis/{api}/keys", KEY_MADE, post(pages::make_key)),
+        page("/apis/{api}/keys/{key}/remove", get(pages::confirm_remove_key)),
+        by_page("/apis/{api}/keys/{key}/remove", KEY_REMOVED, post(pages::remove_key)),
+        reads(ApiDoor, "/api/v1/apis", ApiSuperAdmin("apis:read"), get(apis::list)),
+        on("/api/v1/apis", REGISTERED, post(apis::register)),
+        reads(ApiDoor, "/api/v1/apis/{api}", ApiSuperAdmin("apis:read"), get(apis::show)),
+        on("/api/v1/apis/{api}", CHANGED, post(apis::change)),
+        on("/api/v1/apis/{api}/remove", REMOVED, post(apis::remove)),
+        on("/api/v1/apis/{api}/keys", KEY_MADE, post(apis::make_key)),
+        on("/api/v1/apis/{api}/keys/{key}/remove", KEY_REMOVED, post(apis::remove_key)),
+    ]
+}
+
 fn api_routes() -> Vec<Route> {
     use Access::{Anyone, Api, ApiSuperAdmin};
     use Door::{Api as ApiDoor, Operations};
@@ -378,6 +412,8 @@ fn parent(path: &str) -> &'static str {
         "/mail"
     } else if path.starts_with("/providers") {
         "/providers"
+    } else if path.starts_with("/apis") {
+        "/apis"
     } else {
         "/"
     }

@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod accounts;
+mod apis;
 mod audit;
 mod ceremonies;
 mod credentials;
@@ -29,6 +30,7 @@ mod tokens;
 mod tx;
 
 pub use accounts::IdentityShown;
+pub use apis::PresentedKey;
 pub use audit::{AuditFilter, AuditPage, ChainState};
 pub use ceremonies::Ceremony;
 pub use credentials::PresentedClient;

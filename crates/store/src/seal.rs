@@ -38,6 +38,8 @@ pub enum Purpose {
     ProviderSecret,
     /// What is under way in a browser.
     Ceremony,
+    /// Digests of the secrets of APIs' introspection keys.
+    ApiSecret,
 }
 
 impl Purpose {
@@ -54,6 +56,7 @@ impl Purpose {
             Self::RecoveryCode => b"portcullis/1/recovery-code-digest",
             Self::ProviderSecret => b"portcullis/1/seal-provider-secret",
             Self::Ceremony => b"portcullis/1/seal-ceremony",
+            Self::ApiSecret => b"portcullis/1/api-secret-digest",
         }
     }
 }

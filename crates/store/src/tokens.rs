@@ -2,7 +2,7 @@
 //! stored, only its id and terms.
 
 use jiff::Timestamp;
-use portcullis_domain::tokens::IssuedToken;
+use portcullis_domain::tokens::{Audience, IssuedToken};
 use uuid::Uuid;
 
 use crate::{
@@ -19,6 +19,8 @@ pub struct NewToken {
     pub jti: Uuid,
     /// The credential it is issued to.
     pub credential: Uuid,
+    /// The API it is for.
+    pub api: Uuid,
     /// When (UTC).
     pub issued_at: Timestamp,
     /// Until when (UTC).
@@ -29,8 +31,8 @@ pub struct NewToken {
     pub user_agent: String,
 }
 
-/// A token on record with its credential and owner, read together: all that tells whether it is
-/// active.
+/// A token on record with its API, its credential and the owner of that, read together: all that
+/// tells whether it is active.
 #[derive(Debug, Clone)]
 pub struct TokenOnRecord {
     /// The token.
@@ -48,7 +50,8 @@ pub const COUNTED: u32 = 10_000;
 pub struct TokenUse {
     /// The last token issued.
     pub last: Option<IssuedToken>,
-    /// How many of the latest [`COUNTED`] on record have neither ended nor been revoked. Whether
+    /// How many of the latest [`COUNTED`] on record have neither ended nor been revoked, and are for
+    /// an API that is registered. Whether
     /// they are active is also a matter of the credential's standing.
     pub open: u64,
     /// Whether there may be more, beyond the latest [`COUNTED`].
@@ -61,6 +64,9 @@ pub struct TokenUse {
 struct TokenRow {
     jti: Uuid,
     token_credential: Uuid,
+    token_api: Uuid,
+    identifier: String,
+    is_registered: bool,
     token_issued_at: i64,
     token_expires_at: i64,
     token_revoked_at: Option<i64>,
@@ -82,6 +88,7 @@ impl TryFrom<TokenRow> for IssuedToken {
         Ok(Self {
             jti: r.jti,
             credential: r.token_credential,
+            audience: Audience { api: r.token_api, identifier: r.identifier, is_registered: r.is_registered },
             issued_at: instant(r.token_issued_at)?,
             expires_at: instant(r.token_expires_at)?,
             revoked_at: r.token_revoked_at.map(instant).transpose()?,
@@ -91,11 +98,12 @@ impl TryFrom<TokenRow> for IssuedToken {
     }
 }
 
+/// The columns of a [`TokenRow`]; the tables are `t` and its API `a`.
 macro_rules! token_columns {
     () => {
-        "t.jti, t.credential_id AS token_credential, t.issued_at AS token_issued_at, \
+        "t.jti, t.credential_id AS token_credential, t.api_id AS token_api, t.issued_at AS token_issued_at, \
          t.expires_at AS token_expires_at, t.revoked_at AS token_revoked_at, t.ip AS token_ip, \
-         t.user_agent AS token_user_agent"
+         t.user_agent AS token_user_agent, a.identifier, a.removed_at IS NULL AS is_registered"
     };
 }
 
@@ -108,13 +116,15 @@ impl Tx {
         if tokens.is_empty() {
             return Ok(());
         }
-        let head = "INSERT INTO issued_tokens (jti, credential_id, issued_at, expires_at, ip, user_agent) ";
+        let head =
+            "INSERT INTO issued_tokens (jti, credential_id, api_id, issued_at, expires_at, ip, user_agent) ";
         macro_rules! insert {
             ($connection:expr) => {
                 sqlx::QueryBuilder::new(head)
                     .push_values(tokens, |mut row, t| {
                         row.push_bind(t.jti)
                             .push_bind(t.credential)
+                            .push_bind(t.api)
                             .push_bind(t.issued_at.as_microsecond())
                             .push_bind(t.expires_at.as_microsecond())
                             .push_bind(t.ip.as_str())
@@ -133,7 +143,7 @@ impl Tx {
         .map_err(StoreError::from)
     }
 
-    /// A token on record, with its credential and owner, in one statement.
+    /// A token on record, with its API, its credential and the owner of that, in one statement.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -143,7 +153,7 @@ impl Tx {
             token_columns!(),
             ", ",
             presented_columns!(),
-            " FROM issued_tokens t JOIN credentials c ON c.id = t.credential_id JOIN users u ON u.id = c.owner_id \
+            " FROM issued_tokens t JOIN apis a ON a.id = t.api_id JOIN credentials c ON c.id = t.credential_id JOIN users u ON u.id = c.owner_id \
              WHERE t.jti = $1"
         );
         let row = query!(self, fetch_optional as OnRecordRow, sql, jti)?;
@@ -167,10 +177,11 @@ impl Tx {
     /// [`StoreError`].
     pub async fn token_use(&mut self, credential: Uuid, now: Timestamp) -> Result<TokenUse, StoreError> {
         let last = self.recent_tokens(credential, None, 1).await?.pop();
-        let sql = "SELECT COUNT(*), COUNT(CASE WHEN o.revoked_at IS NULL AND o.expires_at > $2 THEN 1 END), \
-                   MAX(CASE WHEN o.revoked_at IS NULL AND o.expires_at > $2 THEN o.expires_at END) \
-                   FROM (SELECT revoked_at, expires_at FROM issued_tokens WHERE credential_id = $1 \
-                   ORDER BY issued_at DESC LIMIT $3) o";
+        let sql = "SELECT COUNT(*), COUNT(CASE WHEN o.revoked_at IS NULL AND a.removed_at IS NULL \
+                   AND o.expires_at > $2 THEN 1 END), MAX(CASE WHEN o.revoked_at IS NULL AND a.removed_at IS NULL \
+                   AND o.expires_at > $2 THEN o.expires_at END) \
+                   FROM (SELECT revoked_at, expires_at, api_id FROM issued_tokens WHERE credential_id = $1 \
+                   ORDER BY issued_at DESC LIMIT $3) o JOIN apis a ON a.id = o.api_id";
         let limit = i64::from(COUNTED);
         let (all, open, until) =
             query!(self, fetch_one as (i64, i64, Option<i64>), sql, credential, now.as_microsecond(), limit)?;
@@ -192,7 +203,7 @@ impl Tx {
         let sql = concat!(
             "SELECT ",
             token_columns!(),
-            " FROM issued_tokens t WHERE t.credential_id = $1 \
+            " FROM issued_tokens t JOIN apis a ON a.id = t.api_id WHERE t.credential_id = $1 \
              AND (t.issued_at < $2 OR (t.issued_at = $2 AND t.jti < $3)) \
              ORDER BY t.issued_at DESC, t.jti DESC LIMIT $4"
         );

@@ -32,7 +32,7 @@ use uuid::Uuid;
 /// How long a token lives, in seconds.
 const LASTS_SECONDS: i64 = 86_400;
 /// What every token grants.
-const SCOPE: &str = "users:read audit:read";
+const SCOPE: &str = "users:read audit:read apis:read";
 /// The longest request body that is read.
 const BODY_LIMIT: usize = 16 * 1024;
 

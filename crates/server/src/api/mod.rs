@@ -2,6 +2,7 @@
 //! details, described by the OpenAPI document that is made of this code.
 
 pub mod accounts;
+pub mod apis;
 pub mod audit;
 pub mod credentials;
 pub mod cursor;

@@ -37,6 +37,13 @@ use crate::{access::SESSION_COOKIE, api, assets};
         api::credentials::generate,
         api::credentials::revoke,
         api::audit::page,
+        api::apis::list,
+        api::apis::show,
+        api::apis::register,
+        api::apis::change,
+        api::apis::remove,
+        api::apis::make_key,
+        api::apis::remove_key,
     ),
     modifiers(&Security)
 )]

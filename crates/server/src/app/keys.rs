@@ -18,12 +18,13 @@ use portcullis_domain::{
     tokens::Claims,
 };
 use portcullis_store::{Purpose, Sealed, Store};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{clock::Clock, error::Failure};
 
-/// The longest text that is looked at as a token; ours have about 600 characters.
-const MAX_TOKEN: usize = 4096;
+/// The longest text that is looked at as a token. Ours have about 600 characters, and for an API
+/// with as many scopes as there may be about 5000.
+const MAX_TOKEN: usize = 8192;
 
 /// Holds the keys in memory.
 pub struct Signer {
@@ -41,6 +42,8 @@ struct LoadedKey {
     public: UnparsedPublicKey<Vec<u8>>,
     /// The header of tokens signed with it, encoded.
     header: String,
+    /// The header of introspection responses signed with it, encoded.
+    introspection_header: String,
 }
 
 #[derive(Deserialize)]
@@ -94,7 +97,7 @@ impl Signer {
         &self.issuer
     }
 
-    /// The audience of the tokens.
+    /// The audience of tokens for the product's own API.
     #[must_use]
     pub fn audience(&self) -> &str {
         &self.audience
@@ -111,10 +114,23 @@ impl Signer {
     /// # Errors
     /// [`Failure::Internal`] when the library refuses.
     pub fn sign(&self, claims: &Claims) -> Result<String, Failure> {
+        self.sign_under(|key| &key.header, claims)
+    }
+
+    /// Signs an introspection response with the newest key (RFC 9701 §5). Its type is another than
+    /// that of tokens, so none is ever taken for one.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] when the library refuses.
+    pub fn sign_introspection(&self, response: &impl Serialize) -> Result<String, Failure> {
+        self.sign_under(|key| &key.introspection_header, response)
+    }
+
+    fn sign_under(&self, header: fn(&LoadedKey) -> &str, claims: &impl Serialize) -> Result<String, Failure> {
         let key = self.keys.last().ok_or_else(|| refused("there is none"))?;
         let claims = serde_json::to_vec(claims).map_err(|e| refused(&e.to_string()))?;
         let mut token = String::with_capacity(640);
-        token.push_str(&key.header);
+        token.push_str(header(key));
         token.push('.');
         BASE64URL.encode_string(claims, &mut token);
         let signature = key.pair.sign(&self.random, token.as_bytes()).map_err(|_| refused("it does not sign"))?;
@@ -123,7 +139,7 @@ impl Signer {
         Ok(token)
     }
 
-    /// The claims of a token that this server signed for its own audience; `None` for anything
+    /// The claims of a token that this server signed, whichever API it is for; `None` for anything
     /// else. Whether the token is *active* is for its record to say, and whether it has ended.
     #[must_use]
     pub fn verify(&self, token: &str) -> Option<Claims> {
@@ -139,7 +155,7 @@ impl Signer {
         let key = self.keys.iter().find(|k| k.kid == header.kid)?;
         key.public.verify(message.as_bytes(), &BASE64URL.decode(signature).ok()?).ok()?;
         let claims: Claims = serde_json::from_slice(&BASE64URL.decode(claims).ok()?).ok()?;
-        (claims.iss == self.issuer && claims.aud == self.audience).then_some(claims)
+        (claims.iss == self.issuer).then_some(claims)
     }
 }
 
@@ -170,12 +186,13 @@ fn open_key(store: &Store, key: &SigningKey) -> Result<LoadedKey, Failure> {
     let document = store.keys().open(Purpose::SigningKey, &key.kid, &sealed)?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.expose_secret())
         .map_err(|_| refused("is not a P-256 key"))?;
-    let header = format!(r#"{{"alg":"ES256","typ":"at+jwt","kid":"{}"}}"#, key.kid);
+    let header = |typ: &str| BASE64URL.encode(format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{}"}}"#, key.kid));
     Ok(LoadedKey {
         kid: key.kid.clone(),
         public: UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref().to_vec()),
         pair,
-        header: BASE64URL.encode(header),
+        header: header("at+jwt"),
+        introspection_header: header("token-introspection+jwt"),
     })
 }
 

@@ -3,6 +3,7 @@
 //! nothing below them.
 
 pub mod accounts;
+pub mod apis;
 pub mod audit;
 pub mod ceremonies;
 pub mod credentials;
@@ -10,6 +11,7 @@ pub mod federation;
 pub(crate) mod first_factor;
 pub mod housekeeping;
 pub mod identities;
+pub mod introspection;
 pub mod keys;
 pub mod letters;
 pub mod mfa;
@@ -29,6 +31,7 @@ use std::sync::Arc;
 
 use portcullis_domain::{
     accounts::User,
+    apis::ApiRefused,
     audit::{By, Entry, Event, Origin},
     credentials::CLIENT_ID_PREFIX,
     sessions::{Actor, Session},
@@ -37,8 +40,14 @@ use portcullis_store::{Purpose, Store};
 
 use crate::{
     app::{
-        federation::Federation, keys::Signer, outbox::Outbox, passkeys::Passkeys, passwords::Passwords,
-        recorder::Recorder, refusals::Refusals, tokens::Issuer,
+        federation::Federation,
+        keys::Signer,
+        outbox::Outbox,
+        passkeys::Passkeys,
+        passwords::Passwords,
+        recorder::Recorder,
+        refusals::Refusals,
+        tokens::{Digests, Issuer},
     },
     clock::Clock,
     config::Config,
@@ -67,6 +76,8 @@ pub struct App {
     pub outbox: Outbox,
     /// Puts tokens on record, many at a time.
     pub issuer: Issuer,
+    /// Compares the secrets of APIs.
+    api_secrets: Digests,
     /// What is remembered of sign-in providers.
     pub federation: Federation,
 }
@@ -121,6 +132,17 @@ impl Caller {
         if self.user.standing.is_super_admin() { Ok(()) } else { Err(Failure::NotSuperAdmin) }
     }
 
+    /// Refuses tokens: a token is not the person (T-4).
+    ///
+    /// # Errors
+    /// [`ApiRefused::ByToken`].
+    pub fn in_session(&self) -> Result<(), Failure> {
+        match &self.via {
+            Via::Session { .. } => Ok(()),
+            Via::Token { .. } => Err(ApiRefused::ByToken.into()),
+        }
+    }
+
     /// Refuses tokens without a scope (RFC 6750 §3.1). Sessions have every scope.
     ///
     /// # Errors
@@ -136,8 +158,8 @@ impl Caller {
 }
 
 impl App {
-    /// Puts the parts together: makes the installation's name and first signing key if there are
-    /// none, and starts the issuer.
+    /// Puts the parts together: makes the installation's name, the first signing key and the
+    /// product's own API if there are none, and starts the issuer.
     ///
     /// # Errors
     /// When the database or the master keys fail.
@@ -147,8 +169,9 @@ impl App {
         let passkeys = Passkeys::of(&config.public_url, &config.organization)?;
         let refusals = Refusals::new(clock.clone());
         let recorder = Recorder::start(store.clone());
-        let lifespan = config.token_lifespan_seconds;
-        let issuer = Issuer::start(store.clone(), clock.clone(), lifespan);
+        let own = apis::own_api(&store, &clock, &config.public_url).await?;
+        let issuer = Issuer::start(store.clone(), clock.clone(), own, config.token_lifespan_seconds);
+        let api_secrets = Digests::new(&store, &clock, Purpose::ApiSecret);
         let outbox = Outbox::new(&config)?;
         Ok(Arc::new(Self {
             store,
@@ -161,6 +184,7 @@ impl App {
             recorder,
             outbox,
             issuer,
+            api_secrets,
             federation: Federation::new(),
         }))
     }

@@ -1,18 +1,20 @@
 //! Issuing, checking and revoking access tokens.
 //!
 //! The hot path is batched, not cached: token requests that arrive together share one transaction
-//! (one look-up for all their credentials and owners, one insert of all that is issued, one
-//! commit), and each signs its own token afterwards. So the answer is always read from the truth,
-//! after the request has come in, and every token is on record before it leaves (L-4, C-11).
+//! (one look-up for all their credentials and owners, one for the APIs that the proven ones name, one
+//! insert of all that is issued, one commit), and each signs its own token afterwards. So the answer
+//! is always read from the truth, after the request has come in, and every token is on record before
+//! it leaves (L-4, C-11).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use portcullis_domain::{
+    apis::{Api, ApiKeyId, OWN},
     audit::{By, Entry, Event, Origin},
     credentials::{ClientId, Standing},
     secret::{DigestKey, ExposeSecret, KeyedDigest, SecretText},
@@ -39,7 +41,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// Transactions under way at once on a database that has many writers.
 const PARALLEL: usize = 4;
 
-/// A client's proof of who it is.
+/// A client's proof of who it is. At the introspection endpoint an API proves itself in the same way.
 pub struct ClientProof {
     /// The Client ID as presented.
     pub client_id: String,
@@ -52,7 +54,7 @@ pub struct ClientProof {
 impl ClientProof {
     /// Whether it is longer than any that this server made could be, however it was encoded: such
     /// a one does not take up room in the queue.
-    fn is_too_long(&self) -> bool {
+    pub(crate) fn is_too_long(&self) -> bool {
         self.client_id.len() > 256 || self.secret.expose_secret().len() > 256
     }
 }
@@ -66,6 +68,8 @@ pub enum ClientRefused {
     TooOften(u64),
     /// The secret is right, but the credential does not work (only its holder is told why).
     Dead(Standing),
+    /// The secret is right, but the key of the API ended then (only its holder is told).
+    KeyEnded(Timestamp),
     /// The server could not tell.
     Failed(Failure),
 }
@@ -73,6 +77,37 @@ pub enum ClientRefused {
 impl<E: Into<Failure>> From<E> for ClientRefused {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
+    }
+}
+
+/// What a token is wanted for.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// The identifier of an API (RFC 8707 §2); absent: the product's own.
+    pub resource: Option<String>,
+    /// The scope (RFC 6749 §3.3); absent: all that the API has.
+    pub scope: Option<String>,
+}
+
+/// Why a token was not issued.
+#[derive(Debug)]
+pub enum NotIssued {
+    /// The client was not accepted.
+    Client(ClientRefused),
+    /// No API has the identifier (protocol 12).
+    UnknownApi,
+    /// The API with this identifier has these scopes, and no others (protocol 11).
+    UnknownScope {
+        /// The identifier.
+        identifier: String,
+        /// The names of its scopes, space separated.
+        scopes: String,
+    },
+}
+
+impl From<ClientRefused> for NotIssued {
+    fn from(refused: ClientRefused) -> Self {
+        Self::Client(refused)
     }
 }
 
@@ -87,11 +122,16 @@ pub struct Issued {
     pub expires_at: Timestamp,
     /// To whom.
     pub client_id: ClientId,
+    /// The identifier of the API it is for.
+    pub audience: String,
+    /// What it may do there, space separated.
+    pub scope: String,
 }
 
 struct Request {
     proof: Arc<ClientProof>,
-    answer: oneshot::Sender<Result<Issued, ClientRefused>>,
+    wish: Wish,
+    answer: oneshot::Sender<Result<Issued, NotIssued>>,
 }
 
 /// Puts tokens on record, many at a time.
@@ -100,36 +140,55 @@ pub struct Issuer {
     gate: Arc<Gate>,
 }
 
+/// Compares presented secrets with digests made for one purpose.
+pub(crate) struct Digests {
+    keys: BTreeMap<String, DigestKey>,
+    /// What a secret is compared with when there is nothing else, and the key for that.
+    nobody: (DigestKey, KeyedDigest),
+}
+
+impl Digests {
+    pub(crate) fn new(store: &Store, clock: &Clock, purpose: Purpose) -> Self {
+        let current = store.digest_key(purpose);
+        let nobody = (current.clone(), current.digest(&clock.random::<32>()));
+        Self { keys: store.keys().digest_keys(purpose), nobody }
+    }
+
+    /// Whether a presented secret is the one that was stored. Without one the same work is done, so
+    /// that an unknown id takes as long as a wrong secret (protocol 9).
+    pub(crate) fn is_right(&self, stored: Option<&KeyedDigest>, proof: &ClientProof) -> Result<bool, Failure> {
+        let (key, digest) = match stored {
+            Some(stored) => (self.keys.get(&stored.key_id).ok_or_else(|| unknown_key(&stored.key_id))?, stored),
+            None => (&self.nobody.0, &self.nobody.1),
+        };
+        let right = digest.matches(key, proof.secret.expose_secret().as_bytes());
+        Ok(right && stored.is_some())
+    }
+}
+
 /// Decides about presented clients.
 struct Gate {
     store: Store,
     clock: Clock,
-    keys: BTreeMap<String, DigestKey>,
-    /// What a secret is compared with when there is no credential, and the key for that.
-    nobody: (DigestKey, KeyedDigest),
+    digests: Digests,
+    /// The product's own API: nobody changes it while the server runs.
+    own: Api,
+    /// How long tokens for it live, in seconds.
+    own_lifespan: u32,
 }
 
-impl Gate {
-    fn new(store: Store, clock: Clock) -> Self {
-        let keys = store.keys().digest_keys(Purpose::ClientSecret);
-        let current = store.digest_key(Purpose::ClientSecret);
-        let nobody = (current.clone(), current.digest(&clock.random::<32>()));
-        Self { store, clock, keys, nobody }
-    }
+/// A client that is proven, and the API it names.
+type Proven<'a> = (&'a PresentedClient, &'a Api);
 
-    /// The one decision about a presented client. Without a credential the same work is done, so
-    /// that an unknown id takes as long as a wrong secret (protocol 9).
+impl Gate {
+    /// The one decision about a presented client.
     fn judge<'a>(
         &self,
         proof: &ClientProof,
         found: Option<&'a PresentedClient>,
         now: Timestamp,
     ) -> Result<&'a PresentedClient, ClientRefused> {
-        let (key, stored) = match found.map(|c| &c.credential.digest) {
-            Some(stored) => (self.keys.get(&stored.key_id).ok_or_else(|| unknown_key(&stored.key_id))?, stored),
-            None => (&self.nobody.0, &self.nobody.1),
-        };
-        let right = stored.matches(key, proof.secret.expose_secret().as_bytes());
+        let right = self.digests.is_right(found.map(|c| &c.credential.digest), proof)?;
         let Some(client) = found.filter(|_| right) else { return Err(ClientRefused::Unproven) };
         match client.credential.standing(&client.owner, now) {
             Standing::Active => Ok(client),
@@ -145,10 +204,11 @@ fn unknown_key(id: &str) -> Failure {
 impl Issuer {
     /// Starts the task that gathers requests.
     #[must_use]
-    pub fn start(store: Store, clock: Clock, lifespan_seconds: u32) -> Self {
+    pub fn start(store: Store, clock: Clock, own: Api, own_lifespan: u32) -> Self {
         let (queue, mut waiting) = mpsc::channel::<Request>(QUEUE);
         let parallel = if store.has_many_writers() { PARALLEL } else { 1 };
-        let gate = Arc::new(Gate::new(store, clock));
+        let digests = Digests::new(&store, &clock, Purpose::ClientSecret);
+        let gate = Arc::new(Gate { store, clock, digests, own, own_lifespan });
         let worker = Arc::clone(&gate);
         tokio::spawn(async move {
             let turns = Arc::new(Semaphore::new(parallel));
@@ -161,7 +221,7 @@ impl Issuer {
                 }
                 let gate = Arc::clone(&worker);
                 tokio::spawn(async move {
-                    gate.issue(batch, lifespan_seconds).await;
+                    gate.issue(batch).await;
                     drop(turn);
                 });
             }
@@ -171,8 +231,8 @@ impl Issuer {
 }
 
 impl Gate {
-    async fn issue(&self, batch: Vec<Request>, lifespan_seconds: u32) {
-        let decided = tokio::time::timeout(PATIENCE, self.decide(&batch, lifespan_seconds)).await;
+    async fn issue(&self, batch: Vec<Request>) {
+        let decided = tokio::time::timeout(PATIENCE, self.decide(&batch)).await;
         match decided.unwrap_or_else(|_| Err(StoreError::timed_out())) {
             Ok(decided) => {
                 for (request, decision) in batch.into_iter().zip(decided) {
@@ -188,43 +248,45 @@ impl Gate {
                         StoreError::Corrupt(what) => Failure::Internal(what.clone()),
                         _ => Failure::Busy,
                     };
-                    let _ = request.answer.send(Err(ClientRefused::Failed(failure)));
+                    let _ = request.answer.send(Err(ClientRefused::Failed(failure).into()));
                 }
             }
         }
     }
 
     /// Looks all clients up, decides, and puts what is issued on record, in one transaction.
-    async fn decide(
-        &self,
-        batch: &[Request],
-        lifespan_seconds: u32,
-    ) -> Result<Vec<Result<Issued, ClientRefused>>, StoreError> {
+    ///
+    /// The client comes first (RFC 6749 §4.4.2): only for one that is proven and active is looked
+    /// which APIs there are. So a stranger learns nothing of them, and an unknown id and a wrong
+    /// secret stay the same work whatever they ask for (protocol 9).
+    async fn decide(&self, batch: &[Request]) -> Result<Vec<Result<Issued, NotIssued>>, StoreError> {
         let mut tx = self.store.issue().await?;
         let asked: Vec<&str> = batch.iter().map(|r| r.proof.client_id.as_str()).collect();
         let found = tx.presented_clients(&asked).await?;
         let found: HashMap<&str, &PresentedClient> =
             found.iter().map(|c| (c.credential.client_id.as_str(), c)).collect();
         let now = self.clock.now();
+        let judged: Vec<_> = batch
+            .iter()
+            .map(|r| self.judge(&r.proof, found.get(r.proof.client_id.as_str()).copied(), now))
+            .collect();
+        let proven = batch.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
+        let named: BTreeSet<&str> = proven.filter_map(|(r, _)| self.other_api(&r.wish)).collect();
+        let apis = tx.apis_named(&named.into_iter().collect::<Vec<_>>()).await?;
+        let apis: HashMap<&str, &Api> = apis.iter().map(|a| (a.settings.identifier.as_str(), a)).collect();
         let mut tokens = Vec::with_capacity(batch.len());
         let decided = batch
             .iter()
-            .map(|request| {
-                let proof = &request.proof;
-                let client = self.judge(proof, found.get(proof.client_id.as_str()).copied(), now)?;
-                let credential = &client.credential;
-                let dead = || ClientRefused::Dead(Standing::Expired(credential.expires_at));
-                let expires_at = ends_at(now, lifespan_seconds, credential.expires_at).ok_or_else(dead)?;
-                let jti = self.clock.id();
-                tokens.push(NewToken {
-                    jti,
-                    credential: credential.id,
-                    issued_at: now,
-                    expires_at,
-                    ip: proof.origin.ip.clone(),
-                    user_agent: proof.origin.user_agent.clone(),
-                });
-                Ok(Issued { jti, issued_at: now, expires_at, client_id: credential.client_id.clone() })
+            .zip(judged)
+            .map(|(request, judged)| {
+                let client = judged?;
+                let api = match self.other_api(&request.wish) {
+                    None => &self.own,
+                    Some(identifier) => apis.get(identifier).copied().ok_or(NotIssued::UnknownApi)?,
+                };
+                let (token, issued) = self.issued(request, (client, api), now)?;
+                tokens.push(token);
+                Ok(issued)
             })
             .collect();
         if !tokens.is_empty() {
@@ -233,31 +295,65 @@ impl Gate {
         }
         Ok(decided)
     }
+
+    /// The identifier that is to be looked up.
+    fn other_api<'a>(&self, wish: &'a Wish) -> Option<&'a str> {
+        wish.resource.as_deref().filter(|resource| *resource != self.own.settings.identifier)
+    }
+
+    /// The token that a proven client gets.
+    fn issued(
+        &self,
+        request: &Request,
+        (client, api): Proven<'_>,
+        now: Timestamp,
+    ) -> Result<(NewToken, Issued), NotIssued> {
+        let identifier = &api.settings.identifier;
+        let scope = api
+            .grant(request.wish.scope.as_deref())
+            .map_err(|_| NotIssued::UnknownScope { identifier: identifier.clone(), scopes: api.scope_names() })?;
+        let credential = &client.credential;
+        let expires_at = ends_at(now, api.lifespan(self.own_lifespan), credential.expires_at)
+            .ok_or(ClientRefused::Dead(Standing::Expired(credential.expires_at)))?;
+        let jti = self.clock.id();
+        let token = NewToken {
+            jti,
+            credential: credential.id,
+            api: api.id,
+            issued_at: now,
+            expires_at,
+            ip: request.proof.origin.ip.clone(),
+            user_agent: request.proof.origin.user_agent.clone(),
+        };
+        let (client_id, audience) = (credential.client_id.clone(), identifier.clone());
+        Ok((token, Issued { jti, issued_at: now, expires_at, client_id, audience, scope }))
+    }
 }
 
 impl App {
     /// Issues a token to a client (T-2): it is on record when this returns, and not yet signed.
     ///
     /// # Errors
-    /// [`ClientRefused`]; the attempt is on record then, or counted among too many.
-    pub async fn issue_token(&self, proof: ClientProof) -> Result<Issued, ClientRefused> {
+    /// [`NotIssued`]; a refused client is on record then, or counted among too many.
+    pub async fn issue_token(&self, proof: ClientProof, wish: Wish) -> Result<Issued, NotIssued> {
         if proof.is_too_long() {
-            return Err(self.refuse_client(&proof, ClientRefused::Unproven).await);
+            return Err(self.refuse_client(&proof, ClientRefused::Unproven).await.into());
         }
+        let busy = || ClientRefused::Failed(Failure::Busy);
         let proof = Arc::new(proof);
         let (answer, answered) = oneshot::channel();
-        let request = Request { proof: Arc::clone(&proof), answer };
-        self.issuer.queue.try_send(request).map_err(|_| ClientRefused::Failed(Failure::Busy))?;
-        match answered.await.map_err(|_| ClientRefused::Failed(Failure::Busy))? {
-            Ok(issued) => Ok(issued),
-            Err(refused) => Err(self.refuse_client(&proof, refused).await),
+        let request = Request { proof: Arc::clone(&proof), wish, answer };
+        self.issuer.queue.try_send(request).map_err(|_| busy())?;
+        match answered.await.map_err(|_| busy())? {
+            Err(NotIssued::Client(refused)) => Err(self.refuse_client(&proof, refused).await.into()),
+            decided => decided,
         }
     }
 
     /// Accepts a client at the introspection and revocation endpoints.
     ///
     /// # Errors
-    /// As [`App::issue_token`].
+    /// [`ClientRefused`]; the attempt is on record then, or counted among too many.
     pub async fn authenticate_client(&self, proof: &ClientProof) -> Result<PresentedClient, ClientRefused> {
         if proof.is_too_long() {
             return Err(self.refuse_client(proof, ClientRefused::Unproven).await);
@@ -271,10 +367,11 @@ impl App {
 
     /// Records a refusal before it is told, unless there were too many from there to record each.
     /// Only failures are ever slowed down (protocol 18).
-    async fn refuse_client(&self, proof: &ClientProof, refused: ClientRefused) -> ClientRefused {
+    pub(crate) async fn refuse_client(&self, proof: &ClientProof, refused: ClientRefused) -> ClientRefused {
         let (reason, by) = match &refused {
             ClientRefused::Unproven => ("not_proven", By::Stranger),
             ClientRefused::Dead(standing) => (standing.code(), By::Client(proof.client_id.clone())),
+            ClientRefused::KeyEnded(_) => ("key_ended", By::Client(proof.client_id.clone())),
             ClientRefused::TooOften(_) | ClientRefused::Failed(_) => return refused,
         };
         let recorded = match by {
@@ -284,9 +381,11 @@ impl App {
         if !recorded {
             return if by == By::Stranger { ClientRefused::TooOften(60) } else { refused };
         }
-        // What is not a Client ID may be a secret in the wrong place: it is not written down.
-        let subject =
-            ClientId::parse(&proof.client_id).map_or("malformed Client ID", |_| proof.client_id.as_str());
+        // What is neither a Client ID nor the id of a key may be a secret in the wrong place: it is
+        // not written down.
+        let id = proof.client_id.as_str();
+        let is_id = ClientId::parse(id).is_some() || ApiKeyId::parse(id).is_some();
+        let subject = if is_id { id } else { "malformed Client ID" };
         let entry = Entry::done(self.clock.now(), by, &proof.origin, Event::TokenRefused, subject).refused(reason);
         match self.recorder.record(entry).await {
             Ok(()) => refused,
@@ -305,16 +404,22 @@ impl App {
         let client = &on_record.client;
         let standing = client.credential.standing(&client.owner, now);
         let same_client = client.credential.client_id.as_str() == claims.client_id;
-        let active = same_client && on_record.token.is_active(standing, now);
+        let same_api = on_record.token.audience.identifier == claims.aud;
+        let active = same_client && same_api && on_record.token.is_active(standing, now);
         Ok(active.then_some((claims, on_record)))
     }
 
     /// Who a bearer token acts as (T-4).
     ///
     /// # Errors
-    /// [`Failure::InvalidToken`] for a token that is not active, or the database's.
+    /// [`Failure::InvalidToken`] for a token that is not active or is for another API, or the
+    /// database's.
     pub async fn identify_token(&self, token: &str, origin: Origin) -> Result<Caller, Failure> {
         let (claims, on_record) = self.active_token(token).await?.ok_or(Failure::InvalidToken)?;
+        // RFC 9068 §4: its audience is this API, or it means nothing here.
+        if on_record.token.audience.api != OWN {
+            return Err(Failure::InvalidToken);
+        }
         let owner = on_record.client.credential.owner;
         let user = self.store.read().await?.user(owner).await?.ok_or(Failure::InvalidToken)?;
         let via = Via::Token { client_id: claims.client_id, scope: claims.scope };

@@ -325,6 +325,8 @@ fn use_row(token: IssuedToken, standing: Standing, dates: &Dates, now: Timestamp
         TokenState::Ended
     } else if token.is_active(standing, now) {
         TokenState::Valid
+    } else if !token.audience.is_registered {
+        TokenState::ApiRemoved
     } else if matches!(standing, Standing::Suspended(..)) && token.revoked_at.is_none() {
         TokenState::Suspended
     } else {
@@ -335,6 +337,7 @@ fn use_row(token: IssuedToken, standing: Standing, dates: &Dates, now: Timestamp
         ends: dates.when(token.expires_at),
         ip: token.ip,
         user_agent: token.user_agent,
+        audience: token.audience.identifier,
         state,
     }
 }

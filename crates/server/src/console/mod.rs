@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod activate;
+pub mod apis;
 pub mod audit;
 pub mod cookie;
 pub mod credentials;
@@ -120,7 +121,7 @@ fn title(failure: &Failure) -> &'static str {
         Failure::Link(LinkRefused::Replaced(_)) => "This link was replaced",
         Failure::Link(LinkRefused::Unknown) => "This link is not valid",
         Failure::SetUpOver => "This link is no longer valid",
-        Failure::Mfa(_) => "Nothing was changed",
+        Failure::Mfa(_) | Failure::Api(_) => "Nothing was changed",
         Failure::StepOver => "Begin again",
         Failure::Locked(_) => "Too many attempts",
         Failure::Busy | Failure::Unavailable(_) | Failure::Unknown(_) => "Not available right now",

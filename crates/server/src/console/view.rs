@@ -11,6 +11,7 @@ use portcullis_domain::{
     sessions::Opened,
 };
 
+mod apis;
 mod audit;
 mod credentials;
 mod federation;
@@ -18,6 +19,7 @@ mod mfa;
 mod people;
 mod when;
 
+pub use apis::{ApiForm, ApiKeyRemove, ApiKeyRow, ApiKeyShown, ApiRemove, ApiRow, Apis};
 pub use audit::{AuditFilter, AuditPage, AuditRow, who_label};
 pub use credentials::{
     AccountCredentials, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
@@ -52,6 +54,8 @@ pub enum Nav {
     Audit,
     /// `/providers…`.
     Providers,
+    /// `/apis…`.
+    Apis,
     /// `/help`, in the menu of the account.
     Help,
     /// None of them.

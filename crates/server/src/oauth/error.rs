@@ -7,7 +7,10 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{app::tokens::ClientRefused, error::Failure};
+use crate::{
+    app::tokens::{ClientRefused, NotIssued},
+    error::Failure,
+};
 
 /// An error response.
 #[derive(Debug, Clone)]
@@ -110,7 +113,28 @@ impl From<ClientRefused> for OAuthError {
                 )
             },
             ClientRefused::Dead(standing) => Self::invalid_client(standing.description()),
+            ClientRefused::KeyEnded(at) => Self::invalid_client(format!(
+                "The key ended at {}: a newer key of the API took over.",
+                at.strftime("%Y-%m-%d %H:%M:%S UTC")
+            )),
             ClientRefused::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<NotIssued> for OAuthError {
+    fn from(why: NotIssued) -> Self {
+        match why {
+            NotIssued::Client(refused) => refused.into(),
+            NotIssued::UnknownApi => Self::invalid_target(
+                "No API with this identifier is registered here. Send resource as the API is registered, byte for byte.",
+            ),
+            NotIssued::UnknownScope { identifier, scopes } if scopes.is_empty() => {
+                Self::invalid_scope(format!("The API {identifier} has no scopes. Leave scope out."))
+            }
+            NotIssued::UnknownScope { identifier, scopes } => Self::invalid_scope(format!(
+                "The scope is unknown or malformed. The API {identifier} has: {scopes}"
+            )),
         }
     }
 }

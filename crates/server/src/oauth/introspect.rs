@@ -1,22 +1,23 @@
-//! `POST /oauth/introspect` (RFC 7662): whether a token is active now, wherever it came from.
+//! `POST /oauth/introspect` (RFC 7662): whether a token is active now.
 //!
-//! The caller proves itself with an active credential. The one audience there is yet is the product's
-//! own API, which those who hold credentials run: each of them may ask about each of its tokens (§4).
+//! An API asks with a key of its own about the tokens for it; a program asks with its credential
+//! about its own tokens. To everybody else a token is as if it were not there (§4). An API may have
+//! the answer signed (RFC 9701).
 
 use std::sync::Arc;
 
 use axum::{
     Extension, Json,
     extract::State,
-    http::HeaderMap,
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use portcullis_domain::audit::Origin;
+use portcullis_domain::{audit::Origin, tokens::Claims};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    app::App,
+    app::{App, introspection::Asker},
     oauth::{
         client,
         error::{OAuthError, never_stored},
@@ -24,10 +25,21 @@ use crate::{
     },
 };
 
-/// The response for an active token (§2.2).
+/// The media type of a signed response (RFC 9701 §5).
+const SIGNED: &str = "application/token-introspection+jwt";
+
+/// The response (§2.2). Of a token that is not active there is nothing but that.
 #[derive(Serialize)]
-struct Active {
+struct Said {
     active: bool,
+    #[serde(flatten)]
+    token: Option<Described>,
+}
+
+/// An active token.
+#[derive(Serialize)]
+struct Described {
+    #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
     client_id: String,
     token_type: &'static str,
@@ -39,10 +51,30 @@ struct Active {
     jti: Uuid,
 }
 
-/// The whole response for every other token (§2.2).
+impl From<Claims> for Described {
+    fn from(claims: Claims) -> Self {
+        Self {
+            scope: claims.scope,
+            client_id: claims.client_id,
+            token_type: "Bearer",
+            exp: claims.exp,
+            iat: claims.iat,
+            sub: claims.sub,
+            aud: claims.aud,
+            iss: claims.iss,
+            jti: claims.jti,
+        }
+    }
+}
+
+/// What is signed (RFC 9701 §5): what is said, by whom, to whom. Neither `sub` nor `exp` stands beside
+/// it, so that nobody takes it for a token.
 #[derive(Serialize)]
-struct Inactive {
-    active: bool,
+struct Signed<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    iat: i64,
+    token_introspection: Said,
 }
 
 /// Answers an introspection request.
@@ -56,25 +88,80 @@ pub async fn post(
     form: Form,
 ) -> Result<Response, OAuthError> {
     // §2.1: the caller is authenticated first.
-    app.authenticate_client(&client::proof(&headers, &form, origin)?).await?;
+    let asker = app.authenticate_asker(&client::proof(&headers, &form, origin)?).await?;
     let token = form.get("token").ok_or_else(|| OAuthError::invalid_request("token is missing."))?;
     // §4: liveness, audience and standing in one look.
-    let mut response = match app.active_token(token).await? {
-        Some((claims, _)) => Json(Active {
-            active: true,
-            scope: claims.scope,
-            client_id: claims.client_id,
-            token_type: "Bearer",
-            exp: claims.exp,
-            iat: claims.iat,
-            sub: claims.sub,
-            aud: claims.aud,
-            iss: claims.iss,
-            jti: claims.jti,
-        })
-        .into_response(),
-        None => Json(Inactive { active: false }).into_response(),
+    let token = app.introspect(&asker, token).await?.map(Described::from);
+    let said = Said { active: token.is_some(), token };
+    let mut response = match &asker {
+        // RFC 9701 §4: for an API that asks for it. A program is nobody's audience, so it gets JSON.
+        Asker::Api(presented) if wants_signed(&headers) => {
+            let signed = Signed {
+                iss: app.signer.issuer(),
+                aud: &presented.api.settings.identifier,
+                iat: app.clock.now().as_second(),
+                token_introspection: said,
+            };
+            let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(SIGNED))];
+            (kind, app.signer.sign_introspection(&signed)?).into_response()
+        }
+        _ => Json(said).into_response(),
     };
     never_stored(&mut response);
     Ok(response)
+}
+
+/// Whether the signed form is asked for by name, and not less than plain JSON (RFC 9110 §12.5.1).
+fn wants_signed(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let ranges: Vec<(&str, f32)> = accepted.flat_map(|v| v.split(',')).map(range).collect();
+    let weight = |wanted: &str| {
+        let found = ranges.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.map(|(_, weight)| *weight).fold(0.0, f32::max)
+    };
+    weight(SIGNED) > 0.0 && weight(SIGNED) >= weight("application/json")
+}
+
+/// A media range and its weight.
+fn range(text: &str) -> (&str, f32) {
+    let mut parts = text.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let weight = parts.find_map(|p| p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")));
+    (name, weight.map_or(1.0, |w| w.parse().unwrap_or(0.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signed_form_is_for_who_asks_for_it() {
+        let wants = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::ACCEPT, HeaderValue::from_static(line));
+            }
+            wants_signed(&headers)
+        };
+        for yes in [
+            &["application/token-introspection+jwt"][..],
+            &["Application/Token-Introspection+JWT; q=0.2"],
+            &["application/json;q=0.5, application/token-introspection+jwt"],
+            &["application/json", "application/token-introspection+jwt"],
+        ] {
+            assert!(wants(yes), "{yes:?}");
+        }
+        for no in [
+            &[][..],
+            &["*/*"],
+            &["application/*"],
+            &["application/json"],
+            &["application/jwt"],
+            &["application/token-introspection+jwt;q=0"],
+            &["application/token-introspection+jwt;q=x"],
+            &["application/json, application/token-introspection+jwt;q=0.9"],
+        ] {
+            assert!(!wants(no), "{no:?}");
+        }
+    }
 }

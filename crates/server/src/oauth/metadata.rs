@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap, response::Response};
-use portcullis_domain::tokens::SCOPES;
+use portcullis_domain::{keys::Algorithm, tokens::SCOPES};
 use serde_json::{Value, json};
 
 use crate::{app::App, assets};
@@ -22,6 +22,9 @@ fn document(headers: &HeaderMap, value: &Value) -> Response {
 
 /// `GET /.well-known/oauth-authorization-server`, and the same under `openid-configuration` for
 /// clients that only look there (RFC 8414 §5).
+///
+/// Of APIs it names the product's own alone, with its scopes: which others are registered is for
+/// those who hold a credential (§2 leaves out what is not advertised).
 pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     let issuer = &app.config.public_url;
     document(
@@ -37,6 +40,7 @@ pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMa
             "scopes_supported": scopes(),
             "token_endpoint_auth_methods_supported": AUTH_METHODS,
             "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
+            "introspection_signing_alg_values_supported": [Algorithm::Es256.code()],
             "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
             "protected_resources": [app.signer.audience()],
         }),

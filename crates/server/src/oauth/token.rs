@@ -8,14 +8,11 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use portcullis_domain::{
-    audit::Origin,
-    tokens::{Claims, grant_scope},
-};
+use portcullis_domain::{audit::Origin, tokens::Claims};
 use serde::Serialize;
 
 use crate::{
-    app::App,
+    app::{App, tokens::Wish},
     oauth::{
         client,
         error::{OAuthError, never_stored},
@@ -29,6 +26,8 @@ struct Body {
     access_token: String,
     token_type: &'static str,
     expires_in: i64,
+    /// What was granted (§3.3); absent where the API has no scopes.
+    #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
 }
 
@@ -50,32 +49,26 @@ pub async fn post(
             return Err(OAuthError::invalid_request("grant_type is missing. Send grant_type=client_credentials."));
         }
     }
-    // RFC 8707 §2: the resource must be one that this server issues tokens for.
-    if form.get("resource").is_some_and(|r| r != app.signer.audience()) {
-        let description = format!("The resource is not known here. There is {}.", app.signer.audience());
-        return Err(OAuthError::invalid_target(description));
-    }
-    // §3.3: a scope beyond what there is.
-    let scope = grant_scope(form.get("scope")).map_err(|_| {
-        OAuthError::invalid_scope("The scope is unknown or malformed. The metadata lists scopes_supported.")
-    })?;
-    // §2.3: who is asking. Read from the store in the same transaction that records the token.
-    let issued = app.issue_token(client::proof(&headers, &form, origin)?).await?;
+    // §4.4.2: who is asking, then RFC 8707 §2, for which API, then §3.3, with which scope. All is read
+    // from the store in the transaction that records the token.
+    let wish =
+        Wish { resource: form.get("resource").map(str::to_owned), scope: form.get("scope").map(str::to_owned) };
+    let issued = app.issue_token(client::proof(&headers, &form, origin)?, wish).await?;
     let claims = Claims {
         iss: app.signer.issuer().to_owned(),
         sub: issued.client_id.as_str().to_owned(),
         client_id: issued.client_id.as_str().to_owned(),
-        aud: app.signer.audience().to_owned(),
+        aud: issued.audience,
         iat: issued.issued_at.as_second(),
         exp: issued.expires_at.as_second(),
         jti: issued.jti,
-        scope: scope.clone(),
+        scope: issued.scope.clone(),
     };
     let body = Body {
         access_token: app.signer.sign(&claims)?,
         token_type: "Bearer",
         expires_in: claims.exp - claims.iat,
-        scope,
+        scope: issued.scope,
     };
     let mut response = Json(body).into_response();
     never_stored(&mut response);

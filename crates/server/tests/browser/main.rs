@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "waiting for a browser takes a clock")]
 
 mod account;
+mod apis;
 mod audit;
 mod browser;
 mod federation;

@@ -11,7 +11,7 @@ use crate::{
 const EVERYWHERE: &str = "
     const all = [location.href, document.documentElement.outerHTML, JSON.stringify(history.state), document.title,
         window.name, String(getSelection())];
-    for (const input of document.querySelectorAll('input')) all.push(input.value);
+    for (const input of document.querySelectorAll('input, textarea')) all.push(input.value);
     for (const entry of performance.getEntries()) all.push(entry.name);
     for (const entry of navigation?.entries() ?? []) all.push(entry.url, JSON.stringify(entry.getState()));
     for (const store of ['localStorage', 'sessionStorage'])
@@ -19,12 +19,12 @@ const EVERYWHERE: &str = "
     try { all.push(document.cookie); } catch { }
     return all.join('\\n');";
 
-async fn is_nowhere(browser: &Browser, secret: &str) {
+pub async fn is_nowhere(browser: &Browser, secret: &str) {
     let all = browser.js(EVERYWHERE).await;
     let all = all.as_str().unwrap();
     assert!(all.len() > 200, "{all}");
     assert!(!all.contains(secret), "{all}");
-    assert!(!all.contains("pcs_"), "{all}");
+    assert!(!all.contains("pcs_") && !all.contains("pck_"), "{all}");
 }
 
 /// How many credentials were generated, by the audit log.

@@ -62,6 +62,7 @@ async fn protocol25_every_member_is_the_right_one(world: World) {
         "scopes_supported",
         "token_endpoint_auth_methods_supported",
         "introspection_endpoint_auth_methods_supported",
+        "introspection_signing_alg_values_supported",
         "revocation_endpoint_auth_methods_supported",
         "protected_resources",
     ];
@@ -93,6 +94,7 @@ async fn protocol25_the_metadata_lists_only_what_works(world: World) {
     let client = reqwest::Client::new();
     assert_eq!(client.get(address("jwks_uri")).send().await.unwrap().status(), StatusCode::OK);
 
+    let api = world.watcher().await;
     let mut token = String::new();
     for grant in texts(&metadata["grant_types_supported"]) {
         for scope in texts(&metadata["scopes_supported"]) {
@@ -110,16 +112,28 @@ async fn protocol25_the_metadata_lists_only_what_works(world: World) {
         assert_eq!(methods, BTreeSet::from(["client_secret_basic", "client_secret_post"]), "{endpoint}");
         for method in methods {
             let form = format!("grant_type=client_credentials&token={token}");
-            let request = client.post(address(&format!("{endpoint}_endpoint"))).header(header::CONTENT_TYPE, FORM);
-            let request = if method == "client_secret_basic" {
-                request.basic_auth(&program.client_id, Some(&program.client_secret)).body(form)
-            } else {
-                let (id, secret) = (&program.client_id, &program.client_secret);
-                request.body(format!("{form}&client_id={id}&client_secret={secret}"))
-            };
-            assert_eq!(request.send().await.unwrap().status(), StatusCode::OK, "{endpoint} by {method}");
+            for who in [&program, &api] {
+                let (id, secret) = (&who.client_id, &who.client_secret);
+                let request = client.post(address(&format!("{endpoint}_endpoint")));
+                let request = request.header(header::CONTENT_TYPE, FORM);
+                let request = if method == "client_secret_basic" {
+                    request.basic_auth(id, Some(secret)).body(form.clone())
+                } else {
+                    request.body(format!("{form}&client_id={id}&client_secret={secret}"))
+                };
+                // An API asks about tokens; it has none, and takes none back.
+                let takes = who.client_id == program.client_id || endpoint == "introspection";
+                let expected = if takes { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+                assert_eq!(request.send().await.unwrap().status(), expected, "{endpoint} by {method}: {id}");
+            }
         }
     }
+    let algorithms = texts(&metadata["introspection_signing_alg_values_supported"]);
+    let request = client.post(address("introspection_endpoint")).form(&[("token", &token)]);
+    let request = request.header(header::ACCEPT, "application/token-introspection+jwt");
+    let signed = request.basic_auth(&api.client_id, Some(&api.client_secret)).send().await.unwrap();
+    let signed = jsonwebtoken::decode_header(signed.text().await.unwrap()).unwrap();
+    assert!(algorithms.contains(format!("{:?}", signed.alg).as_str()), "{algorithms:?}");
     for resource in texts(&metadata["protected_resources"]) {
         let token = program.token().await;
         let me = client.get(format!("{resource}/me")).bearer_auth(token).send().await.unwrap();

@@ -81,7 +81,7 @@ async fn protocol23_introspection_without_authentication_is_401(world: World) {
 async fn protocol23_an_active_token_is_described_and_a_dead_one_is_exactly_inactive(world: World) {
     let maria = world.maria().await;
     let program = maria.generate().await;
-    let other = world.person("joao@acme.example", Role::SuperAdmin).await.generate().await;
+    let other = world.watcher().await;
     let token = program.token().await;
     let seen: serde_json::Value = serde_json::from_str(&said_of(&other, &token).await).unwrap();
     let claims = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(&token).unwrap().claims;
@@ -114,7 +114,7 @@ async fn protocol23_an_active_token_is_described_and_a_dead_one_is_exactly_inact
 async fn protocol23_a_suspended_credential_s_tokens_are_inactive_while_it_is(world: World) {
     let user = world.user("maria@acme.example", Role::SuperAdmin).await;
     let program = world.sign_in("maria@acme.example").await.generate().await;
-    let witness = world.person("joao@acme.example", Role::SuperAdmin).await.generate().await;
+    let witness = world.watcher().await;
     let node = world.another_node().await;
     let token = program.token().await;
     for off in [0, 1, 2] {

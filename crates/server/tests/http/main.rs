@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod apis;
 mod audit;
 mod canary;
 mod cli;

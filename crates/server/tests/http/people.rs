@@ -335,7 +335,7 @@ struct Two {
 async fn two(world: World) -> Two {
     let other = world.another_node().await;
     let maria = world.maria().await;
-    let watcher = maria.generate().await;
+    let watcher = world.watcher().await;
     let ines = world.person(INES, Role::SuperAdmin).await;
     let program = ines.generate().await;
     let token = program.token().await;

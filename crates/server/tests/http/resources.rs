@@ -145,7 +145,7 @@ async fn protocol22_the_challenge_names_the_metadata_and_the_document_is_right(w
     assert_eq!(named, resource.replace("/api/v1", METADATA));
     assert_eq!(document["authorization_servers"], serde_json::json!([world.url]));
     assert_eq!(document["bearer_methods_supported"], serde_json::json!(["header"]));
-    assert_eq!(document["scopes_supported"], serde_json::json!(["users:read", "audit:read"]));
+    assert_eq!(document["scopes_supported"], serde_json::json!(["users:read", "audit:read", "apis:read"]));
     let program = world.maria().await.generate().await;
     let claims =
         jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(&program.token().await).unwrap().claims;

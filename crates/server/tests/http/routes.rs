@@ -12,6 +12,8 @@ use portcullis_domain::accounts::{Role, Status};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 
+#[path = "routes/apis.rs"]
+mod apis;
 #[path = "routes/people.rs"]
 mod people;
 
@@ -42,6 +44,8 @@ fn filled(path: &str) -> String {
         .replace("{mail}", "01900000-0000-7000-8000-000000000000")
         .replace("{passkey}", "0190a0a0-0000-7000-8000-000000000000")
         .replace("{provider}", "01900000-0000-7000-8000-000000000000")
+        .replace("{api}", "01900000-0000-7000-8000-000000000000")
+        .replace("{key}", "pca_00000000000000000000")
 }
 
 fn guarded() -> impl Iterator<Item = Route> {
@@ -147,7 +151,7 @@ async fn protocol31_the_console_takes_forms_and_nothing_else(world: World) {
     let mark = world.last_record().await;
     for route in all().into_iter().filter(|r| is_ours(r) && r.door == Door::Console) {
         let text = "email=maria%40acme.example&password=x&name=x&language=en-US&time_zone=UTC&client_id=x\
-                    &code=1&credential=x";
+                    &code=1&credential=x&older_key=day";
         for (kind, text) in [("text/plain", text), ("application/json", "{\"email\":\"a@b\",\"password\":\"x\"}")]
         {
             let request = maria.request(Method::POST, &filled(route.path));
@@ -156,7 +160,8 @@ async fn protocol31_the_console_takes_forms_and_nothing_else(world: World) {
         }
         // Buttons have no field that could be repeated.
         let is_button = matches!(route.path, "/sign-out" | "/account/sessions/end-others");
-        if is_button || people::is_button(route.path) || is_provider_button(&route) {
+        if is_button || people::is_button(route.path) || apis::is_button(route.path) || is_provider_button(&route)
+        {
             continue;
         }
         let twice = maria.request(Method::POST, &filled(route.path)).header(header::CONTENT_TYPE, FORM);
@@ -182,6 +187,7 @@ async fn perform(world: &World, route: &Route) -> (i64, Response) {
     let post = |person: &Person, path: &str| person.request(Method::POST, path);
     let request = match route.path {
         path if people::is_act(path) => people::request(world, path).await,
+        path if apis::is_of_apis(path) => apis::request(world, path).await,
         "/setup/{token}" => {
             let token = world.app.set_up_token().await.unwrap().unwrap();
             let token = portcullis_domain::secret::ExposeSecret::expose_secret(&token).to_owned();
@@ -331,7 +337,8 @@ async fn c3_l1_a_plain_user_is_refused_and_the_attempt_is_on_record(world: World
     let paulo = world.person("paulo@acme.example", Role::User).await;
     let id = world.user_of("paulo@acme.example").await.id.to_string();
     for route in guarded() {
-        let gated = matches!(route.access, Access::SuperAdmin | Access::ApiSuperAdmin(_));
+        let gated =
+            matches!(route.access, Access::SuperAdmin | Access::ApiSuperAdmin(_) | Access::ApiSuperAdminInSession);
         if !gated && !route.path.contains("credential") && !people::is_for_super_admins(route.path) {
             continue;
         }
@@ -435,13 +442,13 @@ struct Two {
     watcher: Program,
 }
 
-/// Maria with a credential and a token, and another Super Admin's program that looks at the token.
+/// Maria with a credential and a token, and a key of the API that the token is for.
 async fn two(world: World) -> Two {
     let other = world.another_node().await;
     let maria = world.maria().await;
     let program = maria.generate().await;
     let token = program.token().await;
-    let watcher = world.person("ines@acme.example", Role::SuperAdmin).await.generate().await;
+    let watcher = world.watcher().await;
     Two { world, other, maria, program, token, watcher }
 }
 

@@ -18,14 +18,17 @@ use portcullis::{
     app::{App, accounts::NewUser},
     clock::Clock,
     config::{Config, Settings},
+    error::Failure,
     http::Server,
 };
 use portcullis_domain::{
     accounts::{Email, Role, Standing, User, UserId},
+    apis::{ApiKey, ApiKeyId, OWN},
     audit::{By, Entry, Event, Origin, Record},
+    secret::ApiSecret,
     sessions::{Opened, Session},
 };
-use portcullis_store::{AuditFilter, AuditPage, Database, MasterKeys, OpenOptions, Store};
+use portcullis_store::{AuditFilter, AuditPage, Database, MasterKeys, OpenOptions, Purpose, Store};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header, redirect};
 use serde_json::Value;
 use sqlx::{Connection, Executor, PgConnection};
@@ -128,6 +131,12 @@ impl World {
         Self::start(self.database.clone(), Arc::clone(&self.folder), settings, self.clock.clone()).await
     }
 
+    /// The same database served under another address, if it starts.
+    pub async fn moved_to(&self, public_url: &str) -> Result<Arc<App>, Failure> {
+        let config = Config { public_url: public_url.to_owned(), ..self.app.config.clone() };
+        App::start(self.app.store.clone(), self.clock.clone(), config).await
+    }
+
     async fn start(
         database: Database,
         folder: Arc<tempfile::TempDir>,
@@ -212,6 +221,33 @@ impl World {
     pub async fn person(&self, email: &str, role: Role) -> Person {
         self.user(email, role).await;
         self.sign_in(email).await
+    }
+
+    /// The product's own API, as a program that asks with a key of it: it may know of every token for it.
+    pub async fn watcher(&self) -> Program {
+        self.key_of(OWN).await
+    }
+
+    /// A new key of an API, put beside the server's own way of making them.
+    pub async fn key_of(&self, api: Uuid) -> Program {
+        let secret = ApiSecret::new(self.clock.random());
+        let mut tx = self.app.store.write().await.unwrap();
+        let key = ApiKey {
+            id: ApiKeyId::new(self.clock.random()),
+            api,
+            place: i64::try_from(tx.api_keys(api).await.unwrap().len() + 1).unwrap(),
+            digest: self.app.store.digest_key(Purpose::ApiSecret).digest(secret.expose().as_bytes()),
+            made_at: self.clock.now(),
+            ends_at: None,
+        };
+        tx.add_api_key(&key).await.unwrap();
+        tx.commit().await.unwrap();
+        Program {
+            client: client(),
+            url: self.url.clone(),
+            client_id: key.id.as_str().to_owned(),
+            client_secret: secret.expose().to_owned(),
+        }
     }
 
     /// Maria, a Super Admin, signed in.
@@ -309,7 +345,7 @@ impl Person {
     }
 }
 
-/// A program with a credential.
+/// A program with a credential; or an API with a key, which it presents in the same way.
 #[derive(Clone)]
 pub struct Program {
     pub client: Client,

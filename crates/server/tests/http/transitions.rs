@@ -48,7 +48,7 @@ enum Ask {
     Token,
     /// The API, with a token from the beginning.
     Call,
-    /// Whether that token is active, asked by another program.
+    /// Whether that token is active, asked by the API it is for.
     Check,
 }
 
@@ -161,7 +161,7 @@ async fn c11_whatever_stops_or_resumes_a_credential_holds_from_its_acknowledgeme
     let node = world.another_node().await;
     let maria = world.maria().await;
     let joao = world.person("joao@acme.example", Role::SuperAdmin).await;
-    let (program, other) = (maria.generate().await, joao.generate().await);
+    let (program, other) = (maria.generate().await, world.watcher().await);
     let token = program.token().await;
     let load = Arc::new(Load {
         program: [program.clone(), program.at(&node)],

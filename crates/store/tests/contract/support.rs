@@ -8,6 +8,7 @@ use std::sync::{
 use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
     accounts::{DisplayName, Email, Language, Role, Standing, Status, TimeZoneName, User, UserId},
+    apis::{Api, OWN, Settings},
     audit::{By, Entry, Event, Origin},
     credentials::{CREDENTIAL_LASTS, ClientId, Credential},
     secret::DigestKey,
@@ -54,7 +55,9 @@ impl Fresh {
 
     async fn open(database: Database, folder: tempfile::TempDir) -> Self {
         let store = Store::open(&database, keys(), &OpenOptions::default()).await.unwrap();
-        Self { store, database, _folder: folder }
+        let fresh = Self { store, database, _folder: folder };
+        fresh.write(async |tx| tx.add_api(&own_api()).await.unwrap()).await;
+        fresh
     }
 
     /// A second store on the same database, as another node would open it.
@@ -211,11 +214,17 @@ pub(crate) fn record(event: Event, subject: &str) -> Entry {
     Entry::done(now(), By::Operator, &Origin::new("203.0.113.7".to_owned(), "test/1"), event, subject)
 }
 
-/// A token of a credential, issued so many seconds after the beginning and good for an hour.
+/// The product's own API, which every store has from its first start on.
+pub(crate) fn own_api() -> Api {
+    Api { id: OWN, settings: Settings::own("https://access.acme.example/api/v1".to_owned()), made_at: now() }
+}
+
+/// A token of a credential for the product's own API, issued so many seconds after the beginning and good for an hour.
 pub(crate) fn token(credential: Uuid, seconds: i64) -> NewToken {
     NewToken {
         jti: id(),
         credential,
+        api: OWN,
         issued_at: after(seconds),
         expires_at: after(seconds + 3600),
         ip: "2001:db8::7".to_owned(),

@@ -4,12 +4,12 @@ use portcullis_domain::{
     accounts::Standing,
     audit::Event,
     credentials::{RevocationReason, Standing as CredentialStanding},
-    tokens::IssuedToken,
+    tokens::{Audience, IssuedToken},
 };
 use portcullis_store::{NewToken, Store, StoreError, TokenUse};
 use uuid::Uuid;
 
-use crate::support::{Fresh, after, at_once, id, now, on_both, record, token};
+use crate::support::{Fresh, after, at_once, id, now, on_both, own_api, record, token};
 
 on_both! {
     c11_a_revocation_waits_for_the_tokens_under_way_on_any_node
@@ -29,6 +29,7 @@ fn on_record(token: &NewToken) -> IssuedToken {
     IssuedToken {
         jti: token.jti,
         credential: token.credential,
+        audience: Audience { api: token.api, identifier: own_api().settings.identifier, is_registered: true },
         issued_at: token.issued_at,
         expires_at: token.expires_at,
         revoked_at: None,

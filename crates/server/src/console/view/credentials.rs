@@ -225,6 +225,8 @@ pub enum TokenState {
     Revoked,
     /// Its credential is suspended.
     Suspended,
+    /// The API it is for was removed.
+    ApiRemoved,
 }
 
 impl TokenState {
@@ -236,6 +238,7 @@ impl TokenState {
             Self::Ended => "Ended",
             Self::Revoked => "Revoked",
             Self::Suspended => "Suspended",
+            Self::ApiRemoved => "API removed",
         }
     }
 
@@ -243,7 +246,7 @@ impl TokenState {
         match self {
             Self::Valid => "ok",
             Self::Ended => "off",
-            Self::Revoked => "bad",
+            Self::Revoked | Self::ApiRemoved => "bad",
             Self::Suspended => "warn",
         }
     }
@@ -258,6 +261,8 @@ pub struct UseRow {
     pub ip: String,
     /// To which program.
     pub user_agent: String,
+    /// The identifier of the API it is for.
+    pub audience: String,
     /// When it ends.
     pub ends: When,
     /// Where it stands.

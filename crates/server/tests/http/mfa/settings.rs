@@ -2,7 +2,7 @@
 //! and who may.
 
 use jiff::SignedDuration;
-use portcullis_domain::{accounts::Role, sessions::Opened};
+use portcullis_domain::sessions::Opened;
 use reqwest::{Method, StatusCode};
 
 use super::{authenticator::Authenticator, on_both_named, tab::Tab};
@@ -25,7 +25,7 @@ async fn c9_turning_on_warns_then_suspends_on_every_node_and_turning_off_resumes
     let maria = world.maria().await;
     let program = maria.generate().await;
     let token = program.token().await;
-    let watcher = world.person("ines@acme.example", Role::SuperAdmin).await.generate().await;
+    let watcher = world.watcher().await;
     let mut tab = Tab::of(&world, &maria);
     assert!(tab.get("/account").await.says(&program.client_id), "the section says what would be suspended");
     let page = tab.get("/account/mfa/app").await;

@@ -52,7 +52,7 @@ async fn keeps_looking(witness: Program, token: String, acknowledged: Arc<Atomic
 
 async fn c11_nothing_that_begins_after_the_acknowledgement_succeeds_on_any_node(world: World) {
     let other = world.another_node().await;
-    let witness = world.person("joao@acme.example", Role::SuperAdmin).await.generate().await;
+    let witness = world.watcher().await;
     let user = world.user("maria@acme.example", Role::SuperAdmin).await;
     let maria = world.sign_in("maria@acme.example").await;
     let mut program = maria.generate().await;

@@ -111,7 +111,7 @@ async fn protocol04_an_empty_parameter_counts_as_absent_and_an_unknown_one_is_ig
         let response = ask(&program, &format!("{GRANT}&{ignored}")).await;
         assert_eq!(response.status(), StatusCode::OK, "{ignored}");
         let body = json(response).await;
-        assert_eq!(body["scope"], "users:read audit:read", "{ignored}");
+        assert_eq!(body["scope"], "users:read audit:read apis:read", "{ignored}");
         assert!(program.is_active(body["access_token"].as_str().unwrap()).await);
     }
     for missing in ["", "grant_type=", "grant_type", "scope=users:read"] {
@@ -180,7 +180,7 @@ async fn protocol11_a_scope_is_narrowed_and_echoed_and_never_widened(world: Worl
         ("audit:read", "audit:read"),
         ("audit:read+users:read", "users:read audit:read"),
         ("users:read+users:read", "users:read"),
-        ("", "users:read audit:read"),
+        ("", "users:read audit:read apis:read"),
     ] {
         let body = json(ask(&program, &format!("{GRANT}&scope={asked}")).await).await;
         assert_eq!(body["scope"], granted, "{asked}");
