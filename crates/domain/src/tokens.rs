@@ -36,6 +36,28 @@ pub struct Claims {
     /// that has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
+    /// Where it is said how it stands (Token Status List draft §6.1). Only tokens from before there
+    /// was such a list lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusClaim>,
+}
+
+/// The claim `status` of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusClaim {
+    /// A place in a status list.
+    pub status_list: StatusPlace,
+}
+
+/// A place in a status list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusPlace {
+    /// The place: that of the credential, for all its tokens.
+    pub idx: u32,
+    /// Where the list is.
+    pub uri: String,
 }
 
 /// When a token issued at `now` ends: after the lifespan, but never after the credential

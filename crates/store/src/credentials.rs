@@ -36,6 +36,7 @@ pub(crate) struct PresentedRow {
     pub(crate) credential: CredentialRow,
     #[sqlx(flatten)]
     pub(crate) owner: StandingRow,
+    status_index: i64,
 }
 
 /// A credential and the facts of its owner, read together: all that its standing needs.
@@ -45,6 +46,8 @@ pub struct PresentedClient {
     pub credential: Credential,
     /// Its owner's role, status and MFA at the same instant.
     pub owner: OwnerStanding,
+    /// Its place in the status list (protocol 29).
+    pub status_index: u32,
 }
 
 impl TryFrom<CredentialRow> for Credential {
@@ -73,10 +76,18 @@ impl TryFrom<CredentialRow> for Credential {
     }
 }
 
+pub(crate) fn status_index(stored: i64) -> Result<u32, StoreError> {
+    u32::try_from(stored).map_err(|_| corrupt("place in the status list", stored))
+}
+
 impl TryFrom<PresentedRow> for PresentedClient {
     type Error = StoreError;
     fn try_from(r: PresentedRow) -> Result<Self, StoreError> {
-        Ok(Self { credential: r.credential.try_into()?, owner: r.owner.try_into()? })
+        Ok(Self {
+            credential: r.credential.try_into()?,
+            owner: r.owner.try_into()?,
+            status_index: status_index(r.status_index)?,
+        })
     }
 }
 
@@ -94,7 +105,7 @@ macro_rules! presented_columns {
         concat!(
             $crate::credentials::credential_columns!(),
             ", u.role, u.role_since, u.status, u.status_since, u.mfa_since, \
-             u.password_hash IS NOT NULL AS has_password"
+             u.password_hash IS NOT NULL AS has_password, c.status_index"
         )
     };
 }
@@ -144,13 +155,28 @@ impl Tx {
         Ok(found)
     }
 
-    /// Adds a credential.
+    /// All credentials there ever were, each with its owner's facts, by their places in the status
+    /// list. One statement, so all of them are of one instant.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn all_credentials(&mut self) -> Result<Vec<PresentedClient>, StoreError> {
+        let sql = concat!(
+            "SELECT ",
+            presented_columns!(),
+            " FROM credentials c JOIN users u ON u.id = c.owner_id WHERE c.client_id <> 'pcc_00000000000000000000' \
+             ORDER BY c.status_index"
+        );
+        query!(self, fetch_all as PresentedRow, sql)?.into_iter().map(PresentedClient::try_from).collect()
+    }
+
+    /// Adds a credential, with the next place in the status list (protocol 29).
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when the owner has one already (C-1).
     pub async fn add_credential(&mut self, credential: &Credential) -> Result<(), StoreError> {
-        let sql = "INSERT INTO credentials (id, owner_id, client_id, digest, digest_key_id, generated_at, expires_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let sql = "INSERT INTO credentials (id, owner_id, client_id, digest, digest_key_id, generated_at, expires_at, \
+                   status_index) VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT MAX(status_index) + 1 FROM credentials))";
         query!(
             self,
             execute,

@@ -124,6 +124,8 @@ pub struct Issued {
     pub client_id: ClientId,
     /// The identifier of the API it is for.
     pub audience: String,
+    /// The place of its credential in the status list.
+    pub status_index: u32,
     /// What it may do there, space separated.
     pub scope: String,
 }
@@ -326,7 +328,8 @@ impl Gate {
             user_agent: request.proof.origin.user_agent.clone(),
         };
         let (client_id, audience) = (credential.client_id.clone(), identifier.clone());
-        Ok((token, Issued { jti, issued_at: now, expires_at, client_id, audience, scope }))
+        let status_index = client.status_index;
+        Ok((token, Issued { jti, issued_at: now, expires_at, client_id, audience, status_index, scope }))
     }
 }
 

@@ -63,6 +63,7 @@ pub async fn post(
         exp: issued.expires_at.as_second(),
         jti: issued.jti,
         scope: issued.scope.clone(),
+        status: Some(app.status_claim(issued.status_index)),
     };
     let body = Body {
         access_token: app.signer.sign(&claims)?,
