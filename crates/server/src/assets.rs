@@ -27,8 +27,27 @@ pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
 /// A body with its ETag; 304 without it when the caller has it already (RFC 9110 §13.1.2).
 #[must_use]
 pub fn cacheable(request: &HeaderMap, content_type: &'static str, cache: &'static str, body: Bytes) -> Response {
-    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);
-    let etag = format!("\"{}\"", BASE64URL.encode(&hash.as_ref()[..12]));
+    let tag = tag(&body);
+    cacheable_as(request, content_type, cache, body, &tag)
+}
+
+/// A short digest of what is served.
+#[must_use]
+pub fn tag(body: &[u8]) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    BASE64URL.encode(&hash.as_ref()[..12])
+}
+
+/// [`cacheable`] for a body whose bytes may differ while it says the same: the tag is of what it says.
+#[must_use]
+pub fn cacheable_as(
+    request: &HeaderMap,
+    content_type: &'static str,
+    cache: &'static str,
+    body: Bytes,
+    tag: &str,
+) -> Response {
+    let etag = format!("\"{tag}\"");
     let known = request
         .get_all(header::IF_NONE_MATCH)
         .iter()

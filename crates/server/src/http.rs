@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -40,7 +40,7 @@ use tower_http::{
 use crate::{
     access::{self, Peer},
     api::problem::Problem,
-    app::App,
+    app::{App, changes::feed::Feed},
     config::{Config, MAX_BODY_BYTES},
     console,
     oauth::error::OAuthError,
@@ -131,6 +131,7 @@ pub struct Server {
     tls: Option<TlsAcceptor>,
     service: Router,
     config: Config,
+    feed: Arc<Feed>,
 }
 
 impl Server {
@@ -144,7 +145,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {}: {e}", config.listen)))?;
-        Ok(Self { listener, tls, service: service(app), config })
+        Ok(Self { listener, tls, service: service(app), config, feed: Arc::clone(&app.feed) })
     }
 
     /// The address that is really listened on.
@@ -206,12 +207,46 @@ impl Server {
             ));
         }
         drop(self.listener);
+        // They would never finish by themselves.
+        self.feed.end();
         tokio::select! {
             () = graceful.shutdown() => {}
             () = tokio::time::sleep(self.config.limits.shutdown) => {
                 tracing::warn!("some requests did not finish in time and were cut off");
             }
         }
+    }
+}
+
+/// What a connection is used for, so that one that nobody uses can be closed.
+#[derive(Debug, Clone, Default)]
+pub struct Uses(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Requests that have begun.
+    began: AtomicU64,
+    /// Answers that go on for as long as both ends like.
+    held: AtomicUsize,
+}
+
+/// Keeps a connection from being closed for want of new requests. Whoever holds it sees itself that
+/// the other end still reads.
+#[derive(Debug)]
+pub struct Hold(Uses);
+
+impl Uses {
+    /// Begins an answer that goes on.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        self.0.held.fetch_add(1, Ordering::Relaxed);
+        Hold(self.clone())
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -235,13 +270,13 @@ impl Connection {
         // An answer is small and wanted now.
         let _ = stream.set_nodelay(true);
         let peer = Peer { ip: self.peer.ip(), tls: self.tls.is_some() };
-        let began = Arc::new(AtomicU64::new(0));
-        let seen = Arc::clone(&began);
+        let uses = Uses::default();
+        let seen = Arc::clone(&uses.0);
         // Long enough for a request of the longest kind, so that nothing under way is cut off.
         let idle = self.write + deadline;
-        let inner = Extension(peer).layer(self.service);
+        let inner = Extension(uses.clone()).layer(Extension(peer).layer(self.service));
         let service = TowerToHyperService::new(tower::service_fn(move |request| {
-            seen.fetch_add(1, Ordering::Relaxed);
+            seen.began.fetch_add(1, Ordering::Relaxed);
             inner.clone().oneshot(request)
         }));
         // Who asks and does not read the answers does not keep a place either.
@@ -251,12 +286,12 @@ impl Connection {
         let outcome = match self.tls {
             None => {
                 let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                while_used(watcher.watch(serving), &began, deadline, idle).await
+                while_used(watcher.watch(serving), &uses.0, deadline, idle).await
             }
             Some(tls) => match tokio::time::timeout(deadline, tls.accept(stream)).await {
                 Ok(Ok(stream)) => {
                     let serving = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-                    while_used(watcher.watch(serving), &began, deadline, idle).await
+                    while_used(watcher.watch(serving), &uses.0, deadline, idle).await
                 }
                 _ => Ok(()),
             },
@@ -270,11 +305,11 @@ impl Connection {
 
 /// Serves a connection as long as it is used: whoever connects and says nothing, or half a greeting,
 /// does not keep a place, and neither does whoever has not begun a request for `idle`. By then every
-/// request is answered or given up, so what an HTTP/2 client left unread behind a closed window (or
+/// request is answered or given up (but for answers that go on, which keep it), so what an HTTP/2 client left unread behind a closed window (or
 /// keeps open with pings alone) goes with the connection.
 async fn while_used<E>(
     serving: impl Future<Output = Result<(), E>>,
-    began: &AtomicU64,
+    uses: &Counts,
     deadline: Duration,
     idle: Duration,
 ) -> Result<(), E> {
@@ -284,8 +319,8 @@ async fn while_used<E>(
         if let Ok(outcome) = tokio::time::timeout(wait, &mut serving).await {
             return outcome;
         }
-        let now = began.load(Ordering::Relaxed);
-        if now == before {
+        let now = uses.began.load(Ordering::Relaxed);
+        if now == before && uses.held.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
         (before, wait) = (now, idle);

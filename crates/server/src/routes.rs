@@ -335,13 +335,15 @@ fn api_routes() -> Vec<Route> {
 fn oauth_routes() -> Vec<Route> {
     use Access::Anyone;
     use Door::OAuth;
-    use oauth::{introspect, jwks, metadata, revoke, token};
+    use oauth::{introspect, jwks, metadata, revocations, revoke, status, token};
     let server = get(metadata::authorization_server);
     vec![
         // Issued tokens have a record of their own (L-4); what the audit log has are refusals.
         acts(OAuth, "/oauth/token", Anyone, &[Event::TokenRefused], post(token::post)),
         acts(OAuth, "/oauth/introspect", Anyone, &[Event::TokenRefused], post(introspect::post)),
         acts(OAuth, "/oauth/revoke", Anyone, &[Event::TokenRevoked], post(revoke::post)),
+        reads(OAuth, "/oauth/status", Anyone, get(status::get)),
+        reads(OAuth, "/oauth/revocations", Anyone, get(revocations::get)),
         reads(OAuth, "/.well-known/oauth-authorization-server", Anyone, server.clone()),
         reads(OAuth, "/.well-known/openid-configuration", Anyone, server),
         reads(OAuth, oauth::RESOURCE_METADATA_PATH, Anyone, get(metadata::protected_resource)),

@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod apis;
 pub mod audit;
 pub mod ceremonies;
+pub mod changes;
 pub mod credentials;
 pub mod federation;
 pub(crate) mod first_factor;
@@ -40,6 +41,7 @@ use portcullis_store::{Purpose, Store};
 
 use crate::{
     app::{
+        changes::{feed::Feed, list::Lists},
         federation::Federation,
         keys::Signer,
         outbox::Outbox,
@@ -78,6 +80,10 @@ pub struct App {
     pub issuer: Issuer,
     /// Compares the secrets of APIs.
     api_secrets: Digests,
+    /// The status list as it was served last.
+    pub lists: Lists,
+    /// Who follows what changes.
+    pub feed: Arc<Feed>,
     /// What is remembered of sign-in providers.
     pub federation: Federation,
 }
@@ -173,6 +179,7 @@ impl App {
         let issuer = Issuer::start(store.clone(), clock.clone(), own, config.token_lifespan_seconds);
         let api_secrets = Digests::new(&store, &clock, Purpose::ApiSecret);
         let outbox = Outbox::new(&config)?;
+        let feed = Feed::new(&config);
         Ok(Arc::new(Self {
             store,
             clock,
@@ -185,6 +192,8 @@ impl App {
             outbox,
             issuer,
             api_secrets,
+            lists: Lists::default(),
+            feed,
             federation: Federation::new(),
         }))
     }

@@ -45,6 +45,14 @@ pub fn proof(headers: &HeaderMap, form: &Form, origin: Origin) -> Result<ClientP
     }
 }
 
+/// Reads who the client says it is where there is no body to say it in: HTTP Basic alone.
+///
+/// # Errors
+/// `invalid_client` when there is none that can be read, or more than one.
+pub fn basic(headers: &HeaderMap, origin: Origin) -> Result<ClientProof, OAuthError> {
+    proof(headers, &Form::default(), origin)
+}
+
 fn two_ways() -> OAuthError {
     OAuthError::invalid_request("The client is named in two ways. Use HTTP Basic or body parameters, not both.")
 }

@@ -75,6 +75,12 @@ impl OAuthError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "Use the method that the Allow header names.")
     }
 
+    /// Something that is asked for in a way this server has not (RFC 9110 §15.6.2).
+    #[must_use]
+    pub fn not_implemented(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "invalid_request", description)
+    }
+
     /// The request did not come, or was not answered, in time (RFC 9110 §15.5.9).
     #[must_use]
     pub fn too_slow(description: impl Into<String>) -> Self {

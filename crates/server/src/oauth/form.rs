@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::{
     body::to_bytes,
     extract::{FromRequest, Request},
-    http::header,
+    http::{Uri, header},
 };
 
 use http_body_util::LengthLimitError;
@@ -16,7 +16,7 @@ use crate::{config::MAX_BODY_BYTES, oauth::error::OAuthError};
 const NEVER_IN_URL: [&str; 5] = ["client_secret", "client_id", "token", "access_token", "client_assertion"];
 
 /// The parameters by name. One without a value is as if it were not there (§3.2).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Form(BTreeMap<String, String>);
 
 impl Form {
@@ -39,17 +39,26 @@ impl Form {
     }
 }
 
+/// Refuses a URL with a secret in it, even a right one (protocol 5).
+///
+/// # Errors
+/// `invalid_request`.
+pub fn refuse_in_url(uri: &Uri) -> Result<(), OAuthError> {
+    let query = uri.query().unwrap_or_default();
+    if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| NEVER_IN_URL.contains(&&*name)) {
+        return Err(OAuthError::invalid_request(
+            "Credentials and tokens are not taken from the URL. Send them in the Authorization header or the body, \
+             and replace a secret that was sent in a URL: URLs are logged.",
+        ));
+    }
+    Ok(())
+}
+
 impl<S: Send + Sync> FromRequest<S> for Form {
     type Rejection = OAuthError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, OAuthError> {
-        let query = request.uri().query().unwrap_or_default();
-        if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| NEVER_IN_URL.contains(&&*name)) {
-            return Err(OAuthError::invalid_request(
-                "Credentials and tokens are not taken from the URL. Send them in the Authorization header or the body, \
-                 and replace a secret that was sent in a URL: URLs are logged.",
-            ));
-        }
+        refuse_in_url(request.uri())?;
         let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
         let media_type = types.next().and_then(|v| v.to_str().ok()).unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim();

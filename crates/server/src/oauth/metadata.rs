@@ -42,6 +42,9 @@ pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMa
             "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
             "introspection_signing_alg_values_supported": [Algorithm::Es256.code()],
             "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+            "status_list_endpoint": app.status_list_uri(),
+            // Ours: no standard has a name for a feed of revocations yet.
+            "revocations_endpoint": format!("{issuer}/oauth/revocations"),
             "protected_resources": [app.signer.audience()],
         }),
     )

@@ -6,7 +6,9 @@ pub mod form;
 pub mod introspect;
 pub mod jwks;
 pub mod metadata;
+pub mod revocations;
 pub mod revoke;
+pub mod status;
 pub mod token;
 
 /// Where the metadata of the product's own API is (RFC 9728 §3.1): the well-known name in front of
