@@ -55,16 +55,16 @@ impl From<Standing> for TokenStatus {
     }
 }
 
-/// How the tokens of a credential stand, if somebody who begins to follow has to be told of it: they
-/// are not good, and some may not have ended yet.
+/// How the tokens of a credential stand and since when, if somebody who begins to follow has to be
+/// told of it: they are not good, and some may not have ended yet.
 #[must_use]
-pub fn to_be_told(standing: Standing, now: Timestamp) -> Option<TokenStatus> {
+pub fn to_be_told(standing: Standing, now: Timestamp) -> Option<(TokenStatus, Timestamp)> {
     let longest = SignedDuration::from_secs(i64::from(*LIFESPANS.end()));
     match standing {
         // Twice as long, for clocks that do not agree.
         Standing::Revoked(at, _) if now.duration_since(at) > longest * 2 => None,
         Standing::Active | Standing::Expired(_) => None,
-        Standing::Suspended(..) | Standing::Revoked(..) => Some(standing.into()),
+        Standing::Suspended(_, since) | Standing::Revoked(since, _) => Some((standing.into(), since)),
     }
 }
 
@@ -235,10 +235,11 @@ mod tests {
     fn who_begins_to_follow_is_told_of_what_may_still_be_in_somebody_s_hands() {
         let day = 86_400;
         let revoked = Standing::Revoked(at(0), RevocationReason::ByOwner);
-        assert_eq!(to_be_told(revoked, at(31 * day)), Some(TokenStatus::Invalid));
+        assert_eq!(to_be_told(revoked, at(31 * day)), Some((TokenStatus::Invalid, at(0))));
         assert_eq!(to_be_told(revoked, at(61 * day)), None, "all its tokens have ended long since");
         let suspended = Standing::Suspended(Suspension::MfaOn, at(0));
-        assert_eq!(to_be_told(suspended, at(61 * day)), Some(TokenStatus::Suspended), "it may be resumed");
+        let told = Some((TokenStatus::Suspended, at(0)));
+        assert_eq!(to_be_told(suspended, at(61 * day)), told, "it may be resumed");
         assert_eq!(to_be_told(Standing::Active, at(1)), None);
         assert_eq!(to_be_told(Standing::Expired(at(0)), at(1)), None);
     }

@@ -64,6 +64,8 @@ async fn protocol25_every_member_is_the_right_one(world: World) {
         "introspection_endpoint_auth_methods_supported",
         "introspection_signing_alg_values_supported",
         "revocation_endpoint_auth_methods_supported",
+        "status_list_endpoint",
+        "revocations_endpoint",
         "protected_resources",
     ];
     assert_eq!(members, BTreeSet::from(expected), "what is listed here is tested below");

@@ -9,6 +9,7 @@
 mod apis;
 mod audit;
 mod canary;
+mod changes;
 mod cli;
 mod console;
 mod crash;

@@ -150,9 +150,9 @@ impl Follower {
         let clients = self.read().await?.all_credentials().await?;
         let told = clients.iter().filter_map(|client| {
             let standing = client.credential.standing(&client.owner, now);
-            let status = to_be_told(standing, now)?;
+            let (status, since) = to_be_told(standing, now)?;
             let client_id = client.credential.client_id.as_str();
-            Some(credential_event(None, client_id, client.status_index, status, now.as_second()))
+            Some(credential_event(None, client_id, client.status_index, status, since.as_second()))
         });
         for part in told.collect::<Vec<_>>().chunks(PAGE as usize) {
             self.send(part.concat()).await?;
