@@ -23,7 +23,7 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 /// How long one command of the set-up may take.
 const SET_UP_LIMIT: Duration = Duration::from_secs(60);
 /// The owner of the credential.
-const EMAIL: &str = "bench@acme.example";
+pub const EMAIL: &str = "bench@acme.example";
 
 /// One of the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,6 +88,8 @@ pub struct Running {
     pub address: SocketAddr,
     /// What to ask it with.
     pub credential: Credential,
+    /// The password of the credential's owner; the floor has none.
+    pub password: String,
     /// Its PostgreSQL, if it has one.
     pub database: Option<Database>,
 }
@@ -107,7 +109,7 @@ impl Running {
             command.args(["--listen", &address.to_string()]);
             command.args(["--client-id", &credential.client_id, "--client-secret", &credential.client_secret]);
             let (child, pid) = serve(command, address, log).await?;
-            return Ok(Self { child, pid, address, credential, database: None });
+            return Ok(Self { child, pid, address, credential, password: String::new(), database: None });
         }
         let database = match what {
             Contestant::Postgres => Some(Database::start(&dir.join("cluster"), cores.load).await?),
@@ -119,7 +121,8 @@ impl Running {
         place.create_owner(&password).await?;
         let (child, pid) = serve(place.serve_command(address)?, address, log).await?;
         let credential = place.generate_credential(address, &password).await?;
-        Ok(Self { child, pid, address, credential, database })
+        let password = password.trim_end().to_owned();
+        Ok(Self { child, pid, address, credential, password, database })
     }
 
     /// Ends the server and waits until it is gone, then its database.

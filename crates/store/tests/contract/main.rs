@@ -8,6 +8,7 @@
 mod accounts;
 mod apis;
 mod audit;
+mod changes;
 mod credentials;
 mod federation;
 mod links;
