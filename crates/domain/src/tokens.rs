@@ -136,6 +136,30 @@ mod tests {
     }
 
     #[test]
+    fn a_token_from_before_there_was_a_status_list_is_still_read() {
+        let place = StatusClaim { status_list: StatusPlace { idx: 3, uri: "u".to_owned() } };
+        let claims = Claims {
+            iss: "i".to_owned(),
+            sub: "c".to_owned(),
+            client_id: "c".to_owned(),
+            aud: "a".to_owned(),
+            iat: 1,
+            exp: 2,
+            jti: Uuid::nil(),
+            scope: String::new(),
+            status: None,
+        };
+        let before = serde_json::to_string(&claims).unwrap();
+        assert!(!before.contains("status"));
+        assert_eq!(serde_json::from_str::<Claims>(&before).unwrap(), claims);
+        let now = Claims { status: Some(place), ..claims };
+        let text = serde_json::to_string(&now).unwrap();
+        assert!(text.ends_with(r#""status":{"status_list":{"idx":3,"uri":"u"}}}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Claims>(&text).unwrap(), now);
+        assert!(serde_json::from_str::<Claims>(&text.replace(r#""idx":3"#, r#""idx":-3"#)).is_err());
+    }
+
+    #[test]
     fn c11_a_token_is_active_only_while_its_credential_is() {
         let token = IssuedToken {
             jti: Uuid::nil(),

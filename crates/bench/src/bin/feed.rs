@@ -114,7 +114,8 @@ async fn make_key(server: &Running) -> anyhow::Result<Key> {
     drop(signed_in);
     let path = format!("/api/v1/apis/{}/keys", uuid::Uuid::nil());
     let request = Request::post(path).header(CONTENT_TYPE, JSON).header(COOKIE, cookie);
-    let made = Connection::open(server.address).await?.ask(request, json!({ "older_key": "" }).to_string()).await?;
+    let made =
+        Connection::open(server.address).await?.ask(request, json!({ "older_key": "" }).to_string()).await?;
     serde_json::from_slice(&made).context("a key was not what was answered")
 }
 
@@ -122,7 +123,11 @@ async fn make_key(server: &Running) -> anyhow::Result<Key> {
 type Heard = (String, Instant);
 
 /// Follows, and says of each token it hears of. Says so first when it knows all up to now.
-async fn follow(target: SocketAddr, authorization: String, heard: mpsc::UnboundedSender<Heard>) -> anyhow::Result<()> {
+async fn follow(
+    target: SocketAddr,
+    authorization: String,
+    heard: mpsc::UnboundedSender<Heard>,
+) -> anyhow::Result<()> {
     let mut connection = Connection::open(target).await?;
     let request = Request::get("/oauth/revocations").header(AUTHORIZATION, authorization);
     let mut stream = connection.send(request, String::new()).await?.into_body();
@@ -145,10 +150,15 @@ async fn follow(target: SocketAddr, authorization: String, heard: mpsc::Unbounde
 }
 
 /// Waits until all followers have heard of one thing, and gives when each did.
-async fn all_heard(of: &str, count: u32, heard: &mut mpsc::UnboundedReceiver<Heard>) -> anyhow::Result<Vec<Instant>> {
+async fn all_heard(
+    of: &str,
+    count: u32,
+    heard: &mut mpsc::UnboundedReceiver<Heard>,
+) -> anyhow::Result<Vec<Instant>> {
     let mut at = Vec::new();
     for _ in 0..count {
-        let (what, when) = timeout(LIMIT, heard.recv()).await.context("somebody did not hear")?.context("nobody follows")?;
+        let (what, when) =
+            timeout(LIMIT, heard.recv()).await.context("somebody did not hear")?.context("nobody follows")?;
         if what != of {
             bail!("{what} was heard of, and not {of}");
         }
@@ -160,7 +170,8 @@ async fn all_heard(of: &str, count: u32, heard: &mut mpsc::UnboundedReceiver<Hea
 /// A token and its id.
 async fn token(connection: &mut Connection, authorization: &str) -> anyhow::Result<(String, String)> {
     let request = Request::post("/oauth/token").header(CONTENT_TYPE, FORM).header(AUTHORIZATION, authorization);
-    let answer: Value = serde_json::from_slice(&connection.ask(request, "grant_type=client_credentials".to_owned()).await?)?;
+    let answer: Value =
+        serde_json::from_slice(&connection.ask(request, "grant_type=client_credentials".to_owned()).await?)?;
     let token = answer["access_token"].as_str().context("no token")?.to_owned();
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).context("no claims")?)?;
     let claims: Value = serde_json::from_slice(&claims)?;
@@ -183,7 +194,8 @@ async fn measure(server: &Running, args: &Args) -> anyhow::Result<Histogram<u64>
     let mut times = Histogram::new(3)?;
     for _ in 0..args.revocations {
         let (token, jti) = token(&mut connection, &authorization).await?;
-        let request = Request::post("/oauth/revoke").header(CONTENT_TYPE, FORM).header(AUTHORIZATION, &authorization);
+        let request =
+            Request::post("/oauth/revoke").header(CONTENT_TYPE, FORM).header(AUTHORIZATION, &authorization);
         connection.ask(request, format!("token={token}")).await?;
         let acknowledged = Instant::now();
         for at in all_heard(&jti, args.followers, &mut heard).await? {
@@ -255,6 +267,9 @@ mod tests {
         times.record(50_000).unwrap();
         let args = Args { revocations: 10, followers: 10, on: Contestant::Sqlite, server_core: 0, load_core: 1 };
         let text = report(&times, &args);
-        assert!(text.contains("10 revocations, 10 followers") && text.contains("| 20.0 | 20.0 | 20.0 |"), "{text}");
+        assert!(
+            text.contains("10 revocations, 10 followers") && text.contains("| 20.0 | 20.0 | 20.0 |"),
+            "{text}"
+        );
     }
 }

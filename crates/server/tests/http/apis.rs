@@ -454,7 +454,7 @@ async fn c11_tokens_from_before_there_were_apis_are_for_the_own_one(world: World
     let program = world.maria().await.generate().await;
     let token = program.token().await;
     // What the migration does to the records that are there.
-    world.sql("ALTER TABLE issued_tokens DROP COLUMN api_id").await;
+    world.sql("DROP INDEX issued_tokens_revoked; ALTER TABLE issued_tokens DROP COLUMN api_id").await;
     let migration = match &world.database {
         portcullis_store::Database::Sqlite(_) => include_str!("../../../store/migrations/sqlite/0003_apis.sql"),
         portcullis_store::Database::Postgres(_) => {

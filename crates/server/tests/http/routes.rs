@@ -394,7 +394,9 @@ async fn protocol34_every_response_has_the_security_headers() {
             if route.path != "/sign-out" && route.path != "/api/v1/session/end" {
                 let as_maria = over(maria.bare(route.method.clone(), &path)).send().await.unwrap();
                 assert_headers(&name(&route), &as_maria, tls);
-                let caches = ["/assets/", "openapi.json", "/.well-known/", "/oauth/status"].iter().any(|p| route.path.contains(p));
+                let caches = ["/assets/", "openapi.json", "/.well-known/", "/oauth/status"]
+                    .iter()
+                    .any(|p| route.path.contains(p));
                 let cached = &as_maria.headers()["cache-control"];
                 assert!(caches || cached == "no-store", "protocol 32: {}: {cached:?}", name(&route));
             }

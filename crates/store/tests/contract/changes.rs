@@ -168,9 +168,8 @@ async fn revoked_tokens_are_found_by_their_api_until_they_end(fresh: Fresh) {
         assert!(found.iter().all(|t| t.revoked_at == revoked_at));
         found.into_iter().map(|t| (t.jti, t.ends_at)).collect::<Vec<_>>()
     };
-    let of = |range: std::ops::Range<usize>| {
-        tokens[range].iter().map(|t| (t.jti, t.expires_at)).collect::<Vec<_>>()
-    };
+    let of =
+        |range: std::ops::Range<usize>| tokens[range].iter().map(|t| (t.jti, t.expires_at)).collect::<Vec<_>>();
     assert_eq!(found(api, now(), Uuid::nil(), 10).await, of(1..4));
     assert_eq!(found(orders, now(), Uuid::nil(), 10).await, of(4..5));
     assert_eq!(found(api, now(), Uuid::nil(), 2).await, of(1..3));

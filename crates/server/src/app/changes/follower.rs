@@ -162,7 +162,8 @@ impl Follower {
             let tokens = self.read().await?.revoked_tokens(self.key.api.id, now, after, PAGE).await?;
             let Some(last) = tokens.last() else { return Ok(()) };
             after = last.jti;
-            let events = tokens.iter().map(|t| token_event(None, t.jti, t.ends_at.as_second(), t.revoked_at.as_second()));
+            let events =
+                tokens.iter().map(|t| token_event(None, t.jti, t.ends_at.as_second(), t.revoked_at.as_second()));
             self.send(events.collect()).await?;
         }
     }

@@ -9,6 +9,7 @@ use portcullis_domain::{
     accounts::Role,
     audit::{By, Entry, Event, Origin},
 };
+use portcullis_store::Database;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ on_both! {
     protocol29_suspended_and_revoked_are_told_apart_on_every_node
     protocol29_the_list_is_cacheable_and_an_unchanged_one_costs_a_304
     protocol29_places_are_given_once_and_there_is_always_room
+    protocol29_credentials_from_before_there_were_places_get_them_in_order
     c11_no_list_is_older_than_its_request_on_any_node
     c11_of_a_failing_store_there_is_no_list
     c11_a_trimmed_log_does_not_lose_a_revocation
@@ -138,7 +140,11 @@ async fn protocol29_the_list_is_cacheable_and_an_unchanged_one_costs_a_304(world
     let newer = ask(&world, "").await.text().await.unwrap();
     assert_ne!(newer, first, "and the signature is new");
     let joao = owner(&world, "joao@acme.example").await;
-    assert_eq!(ask(&world, &tag).await.status(), StatusCode::NOT_MODIFIED, "a new credential has its place already");
+    assert_eq!(
+        ask(&world, &tag).await.status(),
+        StatusCode::NOT_MODIFIED,
+        "a new credential has its place already"
+    );
     manage(&maria.person, &joao, "deactivate").await;
     for place in [&world, &node] {
         let changed = ask(place, &tag).await;
@@ -204,6 +210,30 @@ async fn protocol29_places_are_given_once_and_there_is_always_room(world: World)
     room(&said, joao.index);
     assert_eq!(joao.person.revoke().await.status(), StatusCode::OK);
     assert_eq!(at(&list(&world).await, joao.index), 1);
+}
+
+async fn protocol29_credentials_from_before_there_were_places_get_them_in_order(world: World) {
+    let joao = owner(&world, "joao@acme.example").await;
+    world.pass(SignedDuration::from_secs(1));
+    let maria = owner(&world, "maria@acme.example").await;
+    assert_eq!(joao.person.revoke().await.status(), StatusCode::OK);
+    // As it was before, and what the migration does then.
+    let before = "DROP INDEX one_place_per_credential; DROP INDEX issued_tokens_revoked; \
+                  ALTER TABLE credentials DROP COLUMN status_index";
+    world.sql(before).await;
+    world
+        .sql(match &world.database {
+            Database::Sqlite(_) => include_str!("../../../../store/migrations/sqlite/0005_changes.sql"),
+            Database::Postgres(_) => include_str!("../../../../store/migrations/postgres/0005_changes.sql"),
+        })
+        .await;
+    let node = world.another_node().await;
+    let said = list(&node).await;
+    assert_eq!((at(&said, 1), at(&said, 2)), (1, 0), "the older one first");
+    let place = |token: &str| claims(token)["status"]["status_list"]["idx"].as_u64().unwrap();
+    assert_eq!(place(&maria.program.at(&node).token().await), 2);
+    let next = joao.person.at(&node).generate().await;
+    assert_eq!(place(&next.token().await), 3);
 }
 
 async fn c11_no_list_is_older_than_its_request_on_any_node(world: World) {
