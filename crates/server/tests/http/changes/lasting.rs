@@ -113,9 +113,18 @@ async fn streams_end_when_the_server_stops(world: World) {
     feed.until_hello().await;
     let mut stays = follow(&key, None).await;
     stays.until_hello().await;
+    let stream = TcpStream::connect(node.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let serving = tokio::spawn(connection);
+    let (answer, _) = client.send_request(over_http2(&node, &key), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    assert!(body.data().await.unwrap().unwrap().starts_with(b"event: hello"));
     let app = std::sync::Arc::clone(&node.app);
     drop(node);
     feed.ends(Duration::from_secs(2)).await;
+    let rest = timeout(SOON, body.data()).await.unwrap().map(Result::unwrap);
+    assert!(rest.is_none_or(|last| last.is_empty()) && body.is_end_stream(), "over HTTP/2 too, and in order");
+    timeout(SOON, serving).await.unwrap().unwrap().unwrap();
     let late = app.follow(key_on_record(&app, &key).await, None, ()).await;
     assert!(late.is_err(), "who is still on the way in is not kept");
     stays.kept_alive().await;
