@@ -192,15 +192,17 @@ pub struct Assertion {
     pub ends_at: Timestamp,
 }
 
-#[derive(Deserialize)]
+/// An `aud`: a text or several (RFC 7519 §4.1.3).
+#[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Audience {
     One(String),
     Several(Vec<String>),
 }
 
-#[derive(Deserialize)]
-struct Claims {
+/// The claims of an assertion as they were sent; others are nobody's business.
+#[derive(Debug, Clone, Deserialize)]
+pub struct AssertionClaims {
     iss: String,
     sub: String,
     aud: Audience,
@@ -214,8 +216,8 @@ struct Claims {
 /// client, in the ASCII of RFC 6749 §5.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AssertionRefused {
-    /// A claim is missing, repeated or of another type.
-    #[error("The client assertion needs the claims iss, sub, aud, exp and jti, each once and of its type.")]
+    /// A claim is missing or of another type.
+    #[error("The client assertion needs the claims iss, sub, aud, exp and jti, each of its type.")]
     Claims,
     /// `iss` is not `sub`.
     #[error("The iss and sub of the client assertion are to be the Client ID, both.")]
@@ -238,13 +240,12 @@ pub enum AssertionRefused {
 }
 
 impl Assertion {
-    /// Protocol 27: reads the claims of an assertion for the server `issuer` at `now`. Who signed it is
-    /// for the signature to say.
+    /// Protocol 27: whether these are the claims of an assertion for the server `issuer` at `now`. Who
+    /// signed it is for the signature to say.
     ///
     /// # Errors
     /// The first that is wrong.
-    pub fn read(claims: &[u8], issuer: &str, now: Timestamp) -> Result<Self, AssertionRefused> {
-        let claims: Claims = serde_json::from_slice(claims).map_err(|_| AssertionRefused::Claims)?;
+    pub fn check(claims: AssertionClaims, issuer: &str, now: Timestamp) -> Result<Self, AssertionRefused> {
         if claims.iss != claims.sub {
             return Err(AssertionRefused::IssuerIsNotSubject);
         }

@@ -141,6 +141,12 @@ impl<'a> Jws<'a> {
         self.header.get("kid").and_then(Value::as_str)
     }
 
+    /// Whether the header has a `typ` at all.
+    #[must_use]
+    pub fn has_typ(&self) -> bool {
+        self.header.contains_key("typ")
+    }
+
     /// Whether the header's `typ` is this media type: in any case, with or without `application/`
     /// (RFC 7515 §4.1.9, RFC 8725 §3.11). A token without a `typ` is of no type.
     #[must_use]
