@@ -7,7 +7,9 @@ pub mod apis;
 pub mod audit;
 pub mod ceremonies;
 pub mod changes;
+pub mod client_keys;
 pub mod credentials;
+pub mod dpop;
 pub mod federation;
 pub(crate) mod first_factor;
 pub mod housekeeping;
@@ -42,6 +44,7 @@ use portcullis_store::{Purpose, Store};
 use crate::{
     app::{
         changes::{feed::Feed, list::Lists},
+        dpop::Nonces,
         federation::Federation,
         keys::Signer,
         outbox::Outbox,
@@ -84,6 +87,8 @@ pub struct App {
     pub lists: Lists,
     /// Who follows what changes.
     pub feed: Arc<Feed>,
+    /// Makes nonces for DPoP proofs.
+    pub nonces: Nonces,
     /// What is remembered of sign-in providers.
     pub federation: Federation,
 }
@@ -178,6 +183,7 @@ impl App {
         let own = apis::own_api(&store, &clock, &config.public_url).await?;
         let issuer = Issuer::start(store.clone(), clock.clone(), own, config.token_lifespan_seconds);
         let api_secrets = Digests::new(&store, &clock, Purpose::ApiSecret);
+        let nonces = Nonces::new(&store);
         let outbox = Outbox::new(&config)?;
         let feed = Feed::new(&config);
         Ok(Arc::new(Self {
@@ -194,6 +200,7 @@ impl App {
             api_secrets,
             lists: Lists::default(),
             feed,
+            nonces,
             federation: Federation::new(),
         }))
     }

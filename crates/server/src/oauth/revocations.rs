@@ -41,7 +41,7 @@ pub async fn get(
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
     refuse_in_url(&uri)?;
-    let key = match app.authenticate_asker(&client::basic(&headers, origin)?).await? {
+    let key = match app.authenticate_asker(client::basic(&app, &headers, origin)?).await? {
         Asker::Api(key) => key,
         // It would learn of the credentials of others.
         Asker::Client(_) => {

@@ -9,6 +9,7 @@ mod accounts;
 mod apis;
 mod audit;
 mod changes;
+mod client_keys;
 mod credentials;
 mod federation;
 mod links;
