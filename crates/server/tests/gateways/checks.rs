@@ -1,0 +1,214 @@
+//! What every gateway is asked, in both ways.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{
+    forge,
+    gateway::Gateway,
+    house::{House, ORDERS},
+    support::json as json_of,
+};
+
+/// What a gateway can tell; the book says what it cannot.
+pub struct Can {
+    /// Another type of JWT from an access token, if it has the same claims.
+    pub type_of_token: bool,
+    /// The answer to a token without the scope.
+    pub too_weak: StatusCode,
+    /// How long an answer of introspection may still count.
+    pub remembers: Duration,
+}
+
+impl Can {
+    /// The most that can be.
+    pub const ALL: Self =
+        Self { type_of_token: true, too_weak: StatusCode::FORBIDDEN, remembers: Duration::ZERO };
+}
+
+async fn ask(gateway: &Gateway, token: &str) -> Response {
+    gateway.client.get(&gateway.url).bearer_auth(token).send().await.unwrap()
+}
+
+/// A good token gets through, and the backend learns whose it is from the gateway alone.
+async fn a_good_token_is_let_through(house: &House, gateway: &Gateway, token: &str) {
+    let seen = json_of(passed(ask(gateway, token).await)).await["headers"].clone();
+    let client = json!([house.program.client_id]);
+    assert_eq!((&seen["token-client"], &seen["token-scope"]), (&client, &json!(["orders:read orders:write"])));
+    assert_eq!(seen["authorization"], Value::Null, "the token goes no further");
+
+    let forged = gateway.client.post(&gateway.url).bearer_auth(token).body("one order");
+    let forged = ["Token-Client", "token-client", "Token_Client", "Token-Scope", "Token_Scope"]
+        .into_iter()
+        .fold(forged, |request, name| request.header(name, "pcc_somebody_else"));
+    let seen = json_of(passed(forged.send().await.unwrap())).await;
+    assert!(!seen.to_string().contains("somebody_else"), "{seen}");
+    assert_eq!((&seen["headers"]["token-client"], &seen["body"]), (&client, &"one order".into()));
+}
+
+fn passed(response: Response) -> Response {
+    assert_eq!(response.status(), StatusCode::OK);
+    response
+}
+
+/// Refused with a challenge, and nothing of it reached the backend.
+async fn refused(house: &House, request: RequestBuilder, status: StatusCode, what: &str) {
+    let before = house.backend.hits();
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), status, "{what}");
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = response.headers()["www-authenticate"].to_str().unwrap().to_owned();
+        assert!(challenge.starts_with("Bearer"), "{what}: {challenge}");
+    }
+    assert_eq!(house.backend.hits(), before, "{what}");
+}
+
+/// Requests that bring no token, or bring it in another way than one header.
+async fn what_is_no_token_is_refused(house: &House, gateway: &Gateway, good: &str) {
+    let get = || gateway.client.get(&gateway.url);
+    let basic = get().basic_auth(&house.program.client_id, Some(&house.program.client_secret));
+    let in_query = gateway.client.get(format!("{}&access_token={good}", gateway.url));
+    let in_body = gateway.client.post(&gateway.url).form(&[("access_token", good)]);
+    let said = get().header("Token-Client", &house.program.client_id).header("Token-Scope", "orders:read");
+    for (request, what) in [
+        (get(), "nothing"),
+        (said, "its word alone"),
+        (basic, "the secret itself"),
+        (in_query, "in the query"),
+        (in_body, "in the body"),
+        (get().header("cookie", format!("access_token={good}; Authorization={good}")), "in a cookie"),
+        (get().bearer_auth("x"), "garbage"),
+        (get().bearer_auth("eyJhbGciOiJub25lIn0.e30."), "an empty one"),
+        (get().bearer_auth("a.b.c"), "three parts of garbage"),
+        (get().bearer_auth("a".repeat(6000)), "long garbage"),
+        (get().bearer_auth(&good[..good.len() - 1]), "cut short"),
+        (get().bearer_auth(good.rsplit_once('.').unwrap().0), "without its signature"),
+    ] {
+        refused(house, request, StatusCode::UNAUTHORIZED, what).await;
+    }
+}
+
+/// Tokens that were never issued, or not for this API.
+async fn bad_tokens(house: &House, good: &str, can: &Can) -> Vec<(String, String)> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let own = format!("{}/api/v1", house.url);
+    let mut bad = vec![
+        ("for another API".to_owned(), house.token_for(&own, "").await),
+        ("the algorithm none".to_owned(), forge::resigned(good, &header("none"), |_| Vec::new())),
+        ("the algorithm nOnE".to_owned(), forge::resigned(good, &header("nOnE"), |_| Vec::new())),
+        ("a signature of zeros".to_owned(), forge::resigned(good, &header("ES256"), |_| vec![0; 64])),
+        ("another algorithm".to_owned(), forge::resigned(good, &header("RS256"), |_| vec![1; 256])),
+        ("changed claims".to_owned(), with_other_claims(good)),
+        ("a changed signature".to_owned(), with_another_signature(good)),
+    ];
+    for token in forge::with_the_public_key(house, good).await {
+        bad.push(("HS256 with the public key".to_owned(), token));
+    }
+    for (what, changes) in [
+        ("ended", json!({ "exp": now - 5, "iat": now - 60 })),
+        ("another issuer", json!({ "iss": "https://access.acme.example" })),
+        ("another audience", json!({ "aud": "https://orders.acme.example.evil" })),
+        ("no audience", json!({ "aud": null })),
+        ("no issuer", json!({ "iss": null })),
+        ("no end", json!({ "exp": null })),
+        ("no client", json!({ "client_id": null })),
+        ("bound to a key", json!({ "cnf": { "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" } })),
+    ] {
+        let claims = forge::changed(good, changes);
+        bad.push((what.to_owned(), forge::signed(house, "at+jwt", &claims).await));
+    }
+    if can.type_of_token {
+        let claims = forge::claims(good);
+        bad.push(("another type".to_owned(), forge::signed(house, "token-introspection+jwt", &claims).await));
+    }
+    bad.push(("an answer about it".to_owned(), signed_answer(house, good).await));
+    bad
+}
+
+fn header(algorithm: &str) -> Value {
+    json!({ "alg": algorithm, "typ": "at+jwt" })
+}
+
+fn with_other_claims(token: &str) -> String {
+    let parts: Vec<&str> = token.split('.').collect();
+    // Another byte in the middle of the claims; what it decodes to is not the point.
+    let at = parts[1].len() / 2;
+    let other = if parts[1].as_bytes()[at] == b'A' { "B" } else { "A" };
+    format!("{}.{}{other}{}.{}", parts[0], &parts[1][..at], &parts[1][at + 1..], parts[2])
+}
+
+fn with_another_signature(token: &str) -> String {
+    let at = token.len() - 40;
+    let other = if token.as_bytes()[at] == b'A' { "B" } else { "A" };
+    format!("{}{other}{}", &token[..at], &token[at + 1..])
+}
+
+/// What the server signs about the token, for the same audience (RFC 9701): no token either.
+async fn signed_answer(house: &House, token: &str) -> String {
+    let orders = &house.orders;
+    let request = orders.client.post(format!("{}/oauth/introspect", house.url));
+    let request = request.basic_auth(&orders.client_id, Some(&orders.client_secret)).form(&[("token", token)]);
+    request.header("accept", "application/token-introspection+jwt").send().await.unwrap().text().await.unwrap()
+}
+
+async fn everything_bad_is_refused(house: &House, gateway: &Gateway, can: &Can) {
+    let good = house.token("").await;
+    a_good_token_is_let_through(house, gateway, &good).await;
+    what_is_no_token_is_refused(house, gateway, &good).await;
+    for (what, token) in bad_tokens(house, &good, can).await {
+        refused(house, gateway.client.get(&gateway.url).bearer_auth(&token), StatusCode::UNAUTHORIZED, &what).await;
+    }
+    let weak = house.token("orders:write").await;
+    let request = gateway.client.get(&gateway.url).bearer_auth(weak);
+    refused(house, request, can.too_weak, "without the scope").await;
+    let two = gateway.client.get(&gateway.url).bearer_auth(&good).bearer_auth("x");
+    assert!(!two.send().await.unwrap().status().is_success(), "two tokens");
+    let twice = gateway.client.get(&gateway.url).header("authorization", format!("Bearer {good}, Bearer {good}"));
+    assert!(!twice.send().await.unwrap().status().is_success(), "two in one header");
+    a_good_token_is_let_through(house, gateway, &good).await;
+}
+
+pub async fn offline(house: &House, gateway: &Gateway, can: &Can) {
+    everything_bad_is_refused(house, gateway, can).await;
+    // It ends while the gateway knows it.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let claims = forge::changed(&house.token("").await, json!({ "exp": now + 3 }));
+    let short = forge::signed(house, "at+jwt", &claims).await;
+    passed(ask(gateway, &short).await);
+    let begun = Instant::now();
+    while ask(gateway, &short).await.status() == StatusCode::OK {
+        assert!(begun.elapsed() < Duration::from_secs(3) + can.remembers + Duration::from_secs(1), "it has ended");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+pub async fn introspection(house: &mut House, gateway: &Gateway, can: &Can) {
+    everything_bad_is_refused(house, gateway, can).await;
+    let (one, other) = (house.token("").await, house.token("").await);
+    passed(ask(gateway, &one).await);
+    passed(ask(gateway, &other).await);
+    let revoked = house.program.oauth("revoke", &[("token", &one)]).await;
+    assert_eq!(revoked.status(), StatusCode::OK);
+    refused_soon(gateway, &one, can).await;
+    passed(ask(gateway, &other).await);
+    assert_eq!(house.maria.revoke().await.status(), StatusCode::OK);
+    refused_soon(gateway, &other, can).await;
+    // And when nobody answers, nobody comes in.
+    drop(house.world.take());
+    tokio::time::sleep(can.remembers + Duration::from_millis(200)).await;
+    let before = house.backend.hits();
+    let status = ask(gateway, &other).await.status();
+    assert!(status.is_server_error() || status == StatusCode::UNAUTHORIZED, "{status}");
+    assert_eq!(house.backend.hits(), before);
+}
+
+/// From now on, or from when the last answer has been forgotten.
+async fn refused_soon(gateway: &Gateway, token: &str, can: &Can) {
+    let begun = Instant::now();
+    while ask(gateway, token).await.status() == StatusCode::OK {
+        assert!(begun.elapsed() <= can.remembers, "after {:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

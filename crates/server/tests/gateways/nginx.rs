@@ -1,0 +1,54 @@
+//! nginx with njs.
+
+use crate::{
+    checks::{self, Can},
+    gateway::{Files, Gateway},
+    house::House,
+};
+
+const CAN: Can = Can { ..Can::ALL };
+
+/// What Debian's nginx.conf says, for a process without rights.
+const MAIN: &str = "
+load_module /usr/lib/nginx/modules/ngx_http_js_module.so;
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr info;
+events {}
+http {
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    include orders.conf;
+}
+";
+
+async fn start(house: &House, way: &str) -> Gateway {
+    let files = Files::new(house);
+    let main = MAIN.replace("orders.conf", &format!("{way}.conf"));
+    files.put("nginx.conf", &main);
+    files.recipe(&format!("nginx/{way}.conf"));
+    files.recipe("nginx/token.js");
+    files.recipe("nginx/key.conf");
+    let mut command = files.command("nginx");
+    command.arg("-p").arg(files.path()).args(["-c", "nginx.conf", "-e", "stderr"]);
+    files.start(command).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_checks_tokens_offline() {
+    let house = House::build().await;
+    let gateway = start(&house, "offline").await;
+    checks::offline(&house, &gateway, &CAN).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_asks_about_tokens() {
+    let mut house = House::build().await;
+    let gateway = start(&house, "introspection").await;
+    checks::introspection(&mut house, &gateway, &CAN).await;
+}
