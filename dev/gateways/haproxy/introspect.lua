@@ -1,6 +1,8 @@
 -- Asks Portcullis about the token in txn.token and puts its answer, JSON, into txn.answer.
 -- Any other answer than 200 leaves txn.answer unset.
-local file = assert(io.open((...), "r"), "portcullis: the key file cannot be read")
+
+-- The API's key. HAProxy reads it when it starts, as root; nobody else may.
+local file = assert(io.open("/etc/haproxy/portcullis/key", "r"))
 local key = file:read("l")
 file:close()
 

@@ -72,8 +72,9 @@ async function verified(token, keys) {
     if (!jwk || signature.length != 64 || signature.toString('base64url') !== parts[2]) {
         return undefined;
     }
-    const signed = await crypto.subtle.verify({ name: 'ECDSA', hash: 'SHA-256' }, await imported(jwk),
-        signature, Buffer.from(`${parts[0]}.${parts[1]}`));
+    const key = await imported(jwk);
+    const message = Buffer.from(`${parts[0]}.${parts[1]}`);
+    const signed = await crypto.subtle.verify({ name: 'ECDSA', hash: 'SHA-256' }, key, signature, message);
     return signed ? claims : undefined;
 }
 

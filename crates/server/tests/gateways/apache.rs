@@ -1,19 +1,20 @@
 //! Apache, with each of its two modules.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use reqwest::StatusCode;
 use rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, pem::PemObject}};
 use tokio::{io::copy_bidirectional, net::{TcpListener, TcpStream}};
 use tokio_rustls::TlsConnector;
 
 use crate::{
     checks::{self, Can},
-    gateway::{Files, Gateway, free_port},
+    gateway::{Files, Gateway},
     house::House,
 };
 
-const OAUTH2: Can = Can { type_of_token: false, ..Can::ALL };
-const OPENIDC: Can = Can { type_of_token: false, ..Can::ALL };
+const OAUTH2: Can = Can { type_of_token: false, unsuitable: StatusCode::FORBIDDEN, ..Can::ALL };
+const OPENIDC: Can = Can { type_of_token: false, unsuitable: StatusCode::FORBIDDEN, ..Can::ALL };
 
 /// What Debian's apache2.conf and a2enmod say, for a process without rights.
 const MAIN: &str = "

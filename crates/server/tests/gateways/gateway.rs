@@ -108,8 +108,7 @@ impl Files {
 
     /// Starts it and waits until it listens.
     pub async fn start(self, mut command: Command) -> Gateway {
-        let log = self.path().join("log");
-        let file = fs::File::create(&log).unwrap();
+        let file = fs::File::options().append(true).open(self.put("log", "")).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
         let child = command.spawn().unwrap_or_else(|e| {
             panic!("{} does not start ({e}): dev/test installs it", command.get_program().display())
