@@ -9,7 +9,7 @@ file:close()
 core.register_action("introspect", { "http-req" }, function(txn)
     local answer = core.httpclient():post {
         url = "http://access.acme.example/oauth/introspect",
-        dst = "unix@/run/haproxy/portcullis.sock",
+        dst = "abns@portcullis",
         headers = {
             ["authorization"] = { "Basic " .. txn.c:base64(key) },
             ["content-type"] = { "application/x-www-form-urlencoded" },

@@ -34,8 +34,7 @@ pub async fn signed(house: &House, typ: &str, claims: &Value) -> String {
     let key = keys.last().unwrap();
     let sealed = Sealed { key_id: key.sealed_by.clone(), bytes: key.sealed.clone() };
     let document = store.keys().open(Purpose::SigningKey, &key.kid, &sealed).unwrap();
-    let header =
-        Header { typ: Some(typ.to_owned()), kid: Some(key.kid.clone()), ..Header::new(Algorithm::ES256) };
+    let header = Header { typ: Some(typ.to_owned()), kid: Some(key.kid.clone()), ..Header::new(Algorithm::ES256) };
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_ec_der(document.expose_secret())).unwrap()
 }
 

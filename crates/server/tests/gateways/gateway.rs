@@ -48,9 +48,9 @@ impl Files {
             ("127.0.0.1:9000", format!("127.0.0.1:{}", house.backend.port)),
             ("/etc/ssl/certs/ca-certificates.crt", house.trusted.display().to_string()),
             ("/etc/nginx/portcullis", here.clone()),
-            ("/var/cache/nginx/portcullis", format!("{here}/cache")),
+            ("/var/lib/nginx/portcullis", format!("{here}/cache")),
             ("/etc/haproxy/portcullis", here.clone()),
-            ("/run/haproxy", here.clone()),
+            ("abns@portcullis", format!("abns@portcullis-{port}")),
             ("/etc/apache2/portcullis", here),
             ("KEY_BASE64", BASE64_STANDARD.encode(key)),
             ("KEY_ID", house.orders.client_id.clone()),
@@ -88,7 +88,8 @@ impl Files {
         }
         let code = text.lines().filter(|line| !line.trim_start().starts_with(['#', '/', '-']));
         for line in code {
-            let left = ["access.acme", "/etc/", "/run/", "/var/", "KEY_"].into_iter().find(|rest| line.contains(rest));
+            let left =
+                ["access.acme", "/etc/", "/run/", "/var/", "KEY_"].into_iter().find(|rest| line.contains(rest));
             assert_eq!(left, None, "{path} says what it is not here: {line}");
         }
         self.put(Path::new(path).file_name().unwrap().to_str().unwrap(), &text)

@@ -8,8 +8,6 @@ use crate::{
     house::House,
 };
 
-const CAN: Can = Can { ..Can::ALL };
-
 /// What Debian's haproxy.cfg says that matters here.
 const MAIN: &str = "
 defaults
@@ -41,14 +39,19 @@ async fn start(house: &House, way: &str) -> Gateway {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_checks_tokens_offline() {
-    let house = House::build().await;
+    let mut house = House::build().await;
     let gateway = start(&house, "offline").await;
-    checks::offline(&house, &gateway, &CAN).await;
+    checks::offline(&house, &gateway, &Can::ALL).await;
+    let first_key = || std::fs::read(gateway.files.path().join("key-1.pem")).unwrap();
+    let before = first_key();
+    drop(house.world.take());
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!((fetch_keys(&house, &gateway.files), first_key()), (1, before), "nothing is lost");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_asks_about_tokens() {
     let mut house = House::build().await;
     let gateway = start(&house, "introspection").await;
-    checks::introspection(&mut house, &gateway, &CAN).await;
+    checks::introspection(&mut house, &gateway, &Can::ALL).await;
 }

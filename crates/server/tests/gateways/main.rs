@@ -5,7 +5,10 @@
 //! and every kind of bad one.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
-#![allow(clippy::disallowed_methods, reason = "tokens end by the clock of the gateway, which is that of the machine")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tokens end by the clock of the gateway, which is that of the machine"
+)]
 
 mod apache;
 mod checks;

@@ -6,8 +6,6 @@ use crate::{
     house::House,
 };
 
-const CAN: Can = Can { ..Can::ALL };
-
 /// What Debian's nginx.conf says, for a process without rights.
 const MAIN: &str = "
 load_module /usr/lib/nginx/modules/ngx_http_js_module.so;
@@ -43,12 +41,12 @@ async fn start(house: &House, way: &str) -> Gateway {
 async fn nginx_checks_tokens_offline() {
     let house = House::build().await;
     let gateway = start(&house, "offline").await;
-    checks::offline(&house, &gateway, &CAN).await;
+    checks::offline(&house, &gateway, &Can::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_asks_about_tokens() {
     let mut house = House::build().await;
     let gateway = start(&house, "introspection").await;
-    checks::introspection(&mut house, &gateway, &CAN).await;
+    checks::introspection(&mut house, &gateway, &Can::ALL).await;
 }
