@@ -61,6 +61,8 @@ pub struct Settings {
     /// How long its tokens live, in seconds (T-1); absent for the product's own API, whose tokens
     /// live as long as the configuration says.
     pub lifespan_seconds: Option<u32>,
+    /// Whether it takes only tokens that are bound to a key (T-5).
+    pub requires_dpop: bool,
 }
 
 /// What somebody typed to register an API.
@@ -74,6 +76,8 @@ pub struct Typed {
     pub scopes: Vec<Scope>,
     /// The lifespan in seconds, in digits.
     pub lifespan: String,
+    /// Whether only bound tokens are issued for it.
+    pub requires_dpop: bool,
 }
 
 /// Reads scopes from text: one a line, the name, then after a space what it allows.
@@ -171,7 +175,8 @@ impl Settings {
         let lifespan = lifespan(&typed.lifespan);
         match (name, identifier, scopes, lifespan) {
             (Ok(name), Ok(identifier), Ok(scopes), Ok(seconds)) => {
-                Ok(Self { name, identifier, scopes, lifespan_seconds: Some(seconds) })
+                let requires_dpop = typed.requires_dpop;
+                Ok(Self { name, identifier, scopes, lifespan_seconds: Some(seconds), requires_dpop })
             }
             (name, identifier, scopes, lifespan) => {
                 let wrong = [name.err(), identifier.err(), scopes.err(), lifespan.err()];
@@ -183,7 +188,8 @@ impl Settings {
     /// What the product's own API is registered with.
     #[must_use]
     pub fn own(identifier: String) -> Self {
-        Self { name: OWN_NAME.to_owned(), identifier, scopes: own_scopes(), lifespan_seconds: None }
+        let (name, scopes) = (OWN_NAME.to_owned(), own_scopes());
+        Self { name, identifier, scopes, lifespan_seconds: None, requires_dpop: false }
     }
 }
 
@@ -216,6 +222,12 @@ impl Api {
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.id == OWN
+    }
+
+    /// T-5: whether a token for it may be issued that is bound to a key, or that is not.
+    #[must_use]
+    pub fn takes(&self, bound: bool) -> bool {
+        bound || !self.settings.requires_dpop
     }
 
     /// How long a token for it lives, in seconds (T-1). `own` is the lifespan of the product's own.

@@ -13,6 +13,7 @@ fn typed() -> Typed {
         identifier: "https://orders.acme.example".to_owned(),
         scopes: scopes_of("orders:read Read orders\n\n  orders:write\tPlace orders \r\n"),
         lifespan: "3600".to_owned(),
+        requires_dpop: false,
     }
 }
 
@@ -33,6 +34,14 @@ fn what_was_typed_is_read() {
     assert_eq!(scopes_of(&text_of(&settings.scopes)), settings.scopes);
     let none = Settings::parse(&Typed { scopes: Vec::new(), ..typed() }).unwrap();
     assert_eq!(scopes_of(&text_of(&none.scopes)), []);
+}
+
+#[test]
+fn t5_an_api_that_requires_dpop_takes_bound_tokens_alone() {
+    let any = api();
+    let strict = Settings::parse(&Typed { requires_dpop: true, ..typed() }).unwrap();
+    let strict = Api { settings: strict, ..any.clone() };
+    assert_eq!([any.takes(false), any.takes(true), strict.takes(false), strict.takes(true)], [true, true, false, true]);
 }
 
 #[test]

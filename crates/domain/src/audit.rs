@@ -66,6 +66,14 @@ closed_set! {
         CredentialResumed => "credential.resume", "Resumption of credentials";
         /// An expired credential gave its place to a new one (C-6).
         CredentialRetired => "credential.retire", "Retirement of expired credentials";
+        /// A public key was bound to a credential (C-14), or refused.
+        ClientKeyBound => "credential_key.bind", "Binding of a public key";
+        /// The public key of a credential was removed, or that was refused (C-15).
+        ClientKeyRemoved => "credential_key.remove", "Removal of a public key";
+        /// The secret of a credential was switched off, or that was refused (C-15).
+        SecretSwitchedOff => "credential_secret.off", "Switching a Client Secret off";
+        /// It was switched on again, or that was refused.
+        SecretSwitchedOn => "credential_secret.on", "Switching a Client Secret on";
         /// A token request was refused. Issued tokens have a record of their own (L-4).
         TokenRefused => "token.refuse", "Token request";
         /// A single token was revoked (RFC 7009), or refused.

@@ -1,11 +1,12 @@
 //! The credential: a Client ID and a Client Secret that a Super Admin generates, sees once and
-//! revokes (C-1 to C-13), and its *standing*, the one value every consumer asks for.
+//! revokes (C-1 to C-16), and its *standing*, the one value every consumer asks for.
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::{
     accounts::{Role, Standing as OwnerStanding, Status, UserId},
+    client_keys::ClientKey,
     secret::KeyedDigest,
     sessions::{Actor, Opened},
 };
@@ -90,6 +91,10 @@ pub struct Credential {
     pub retired_at: Option<Timestamp>,
     /// When and why it was revoked, if it was.
     pub revoked: Option<(Timestamp, RevocationReason)>,
+    /// The public key that is bound to it, if one is (C-14). It goes with the credential (C-16).
+    pub key: Option<ClientKey>,
+    /// When the secret was switched off, if it is off (C-15).
+    pub secret_off_at: Option<Timestamp>,
 }
 
 /// Why a credential does not work for now (C-9, C-10).

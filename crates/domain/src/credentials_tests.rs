@@ -37,6 +37,8 @@ fn credential(n: u128, owner: UserId, generated_at: Timestamp) -> Credential {
         expires_at: generated_at + CREDENTIAL_LASTS,
         retired_at: None,
         revoked: None,
+        key: None,
+        secret_off_at: None,
     }
 }
 

@@ -20,10 +20,14 @@
 //! | C-11 dead tokens everywhere | [`tokens::IssuedToken::is_active`] | `c11_*` |
 //! | C-12 recent password to generate | [`sessions::Actor::password_is_fresh`] | `c12_*` |
 //! | C-13 the tab shows use | [`tokens::IssuedToken`] | `c13_*` in `http/credentials` and `contract/tokens` |
+//! | C-14 one public key, bound by the owner, or once with the secret | [`client_keys::change`], [`client_keys::bind_with_secret`] | `c14_*` here and in `http/client_keys` |
+//! | C-15 a way in stays | [`client_keys::change`]; constraint `c15_a_way_in_stays` | `c15_*` here, in `http/client_keys` and `contract/client_keys` |
+//! | C-16 the key goes with the credential | [`credentials::Credential::standing`] | `c16_*` in `http/client_keys` |
 //! | T-1 lifespan | [`tokens::ends_at`], [`tokens::LIFESPANS`], [`apis::Api::lifespan`] | `t1_*` here and in `http/apis` |
 //! | T-2 client credentials grant, for one API at a time | the token endpoint, [`apis::Api::grant`] | `http/token`, `http/apis` |
 //! | T-3 RFC 9068 claims | [`tokens::Claims`] | `http/token` |
 //! | T-4 what a token may not | [`credentials::generate`], [`credentials::revoke`], [`accounts::manage::manage`], [`mfa::manage`], [`apis::ApiRefused::ByToken`] | `t4_*`, `a3_only_*` |
+//! | T-5 a bound token is good with its key alone; an API may require it | [`tokens::Claims`], [`apis::Api::takes`] | `t5_*` here and in `http/dpop` |
 //! | A-1 My Account Settings | the console | `a1_*` in `http/console`, `browser/account` |
 //! | A-2 invitations, statuses, one account for each e-mail | [`accounts::manage`], [`links::Link::check`], [`accounts::Email`]; index `a2_one_account_per_email` | `a2_*` here, in `http/people`, `contract/accounts` and `contract/links` |
 //! | A-3 Super Admin is a role, and one stays | [`accounts::manage::decide`], [`accounts::Role`] | `a3_*` here, in `http/people`, `http/setup` and `contract/people` |
@@ -43,6 +47,7 @@
 pub mod accounts;
 pub mod apis;
 pub mod audit;
+pub mod client_keys;
 mod closed_set;
 pub mod credentials;
 pub mod federation;

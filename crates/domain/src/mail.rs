@@ -23,6 +23,8 @@ closed_set! {
         CredentialResumed => "credential_resumed", "Credentials resumed";
         /// A credential expires in 30, 7 or 1 days (C-6).
         CredentialExpires => "credential_expires", "Credentials expire soon";
+        /// A key was bound or removed, or the secret was switched off or on (C-14, C-15).
+        CredentialChanged => "credential_changed", "Credentials changed";
         /// MFA was turned off by an administrator.
         MfaDisabled => "mfa_disabled", "MFA turned off";
         /// A user's second factors were changed by that user.

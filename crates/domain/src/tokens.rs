@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::credentials::Standing;
+use crate::{client_keys::Method, credentials::Standing};
 
 /// The default lifespan of a token, in seconds (T-1).
 pub const TOKEN_LASTS_SECONDS: u32 = 86_400;
@@ -36,6 +36,25 @@ pub struct Claims {
     /// that has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub scope: String,
+    /// The key it is bound to (RFC 9449 §6.1, T-5); absent in a bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
+}
+
+/// What whoever uses a token has to prove (RFC 7800).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    /// The thumbprint of the key whose holder it is for (RFC 9449 §6.1).
+    pub jkt: String,
+}
+
+impl Claims {
+    /// The type of the token, as token responses and introspection call it (T-5).
+    #[must_use]
+    pub fn token_type(&self) -> &'static str {
+        if self.cnf.is_some() { "DPoP" } else { "Bearer" }
+    }
 }
 
 /// When a token issued at `now` ends: after the lifespan, but never after the credential
@@ -77,6 +96,8 @@ pub struct IssuedToken {
     pub ip: String,
     /// The program that asked for it, as it names itself.
     pub user_agent: String,
+    /// With what the client proved itself (C-13).
+    pub method: Method,
 }
 
 impl IssuedToken {
@@ -124,6 +145,7 @@ mod tests {
             revoked_at: None,
             ip: String::new(),
             user_agent: String::new(),
+            method: Method::Secret,
         };
         assert!(token.is_active(Standing::Active, at(59)));
         assert!(!token.is_active(Standing::Active, at(60)));

@@ -18,8 +18,8 @@ use ipnet::IpNet;
 use portcullis_domain::audit::Origin;
 
 use crate::{
-    api::problem::{Challenge, Problem},
-    app::{App, Caller},
+    api::problem::{Challenge, Problem, Scheme},
+    app::{App, Caller, dpop},
     console,
     error::Failure,
 };
@@ -121,10 +121,16 @@ fn the_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     found.next().is_none().then_some(first)
 }
 
-/// The text behind `Bearer` (RFC 6750 §2.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The text behind `Bearer` (RFC 6750 §2.1) or `DPoP` (RFC 9449 §7.1).
+fn token(headers: &HeaderMap) -> Option<(Scheme, &str)> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    let scheme = [Scheme::Bearer, Scheme::Dpop].into_iter().find(|s| scheme.eq_ignore_ascii_case(s.name()))?;
+    Some((scheme, token.trim()))
+}
+
+/// The scheme that a request uses, for challenges.
+fn scheme(headers: &HeaderMap) -> Scheme {
+    token(headers).map_or(Scheme::Bearer, |(scheme, _)| scheme)
 }
 
 /// Identifies the caller of one route and lets in whom its [`Access`] allows.
@@ -146,7 +152,9 @@ pub async fn check(app: Arc<App>, access: Access, request: Request, next: Next) 
                 parts.extensions.insert(caller);
                 next.run(Request::from_parts(parts, body)).await
             }
-            Err(failure) if for_programs => Problem::from(failure).challenged(&app).into_response(),
+            Err(failure) if for_programs => {
+                Problem::from(failure).challenged(&app, scheme(&parts.headers)).into_response()
+            }
             Err(failure) => console::refuse(&failure, &parts.method, &parts.uri),
         },
         Err(refused) => refused,
@@ -168,14 +176,23 @@ async fn by_session_or_token(app: &App, parts: &Parts) -> Result<Caller, Problem
     let in_query = form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "access_token");
     let authorizations = headers.get_all(header::AUTHORIZATION).iter().count();
     if in_query || authorizations > 1 || (authorizations == 1 && session_cookie(headers).is_some()) {
-        return Err(Problem::token_sent_wrongly().with(Challenge::InvalidRequest).challenged(app));
+        let problem = Problem::token_sent_wrongly().with(Challenge::InvalidRequest);
+        return Err(problem.challenged(app, scheme(headers)));
     }
-    let identified = match (authorizations, bearer(headers)) {
-        (1, Some(token)) => app.identify_token(token, origin(parts)).await,
+    let identified = match (authorizations, token(headers)) {
+        (1, Some((Scheme::Bearer, token))) => app.identify_token(token, None, origin(parts)).await,
+        (1, Some((Scheme::Dpop, token))) => by_bound_token(app, parts, token).await,
         (1, None) => Err(Failure::NotSignedIn),
         _ => by_session(app, parts).await,
     };
-    identified.map_err(|failure| Problem::from(failure).challenged(app))
+    identified.map_err(|failure| Problem::from(failure).challenged(app, scheme(headers)))
+}
+
+/// A token with the proof that its sender holds the key it is bound to (RFC 9449 §7.1).
+async fn by_bound_token(app: &App, parts: &Parts, token: &str) -> Result<Caller, Failure> {
+    let proof = dpop::header(&parts.headers)?.ok_or(dpop::ProofRefused::Header)?;
+    let shown = dpop::Shown { proof, method: parts.method.as_str(), path: parts.uri.path() };
+    app.identify_token(token, Some(&shown), origin(parts)).await
 }
 
 /// What the route asks beyond being known. Refusals of a known caller are on record (L-1).

@@ -7,12 +7,15 @@ use axum::http::StatusCode;
 use portcullis_domain::{
     accounts::{Invalid, manage::ManageRefused},
     apis::ApiRefused,
+    client_keys::KeyRefused,
     credentials::{GenerateRefused, RevokeRefused},
     federation::FederationRefused,
     links::LinkRefused,
     mfa::MfaRefused,
 };
 use portcullis_store::{MasterKeyError, StoreError};
+
+use crate::app::dpop::ProofRefused;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,9 @@ pub enum Failure {
     /// The access token is not active, or not one.
     #[error("The access token is not valid: it has ended, was revoked, or was not issued here. Request another.")]
     InvalidToken,
+    /// The proof that came with a bound token is not right (RFC 9449 §7.1).
+    #[error(transparent)]
+    InvalidProof(#[from] ProofRefused),
     /// E-mail and password do not belong together. One answer for every reason (protocol 37).
     #[error("The e-mail address or the password is not right.")]
     WrongPassword,
@@ -71,6 +77,9 @@ pub enum Failure {
     /// Revoking was refused.
     #[error(transparent)]
     Revoke(#[from] RevokeRefused),
+    /// The ways in of a credential were not changed (C-14, C-15).
+    #[error(transparent)]
+    Key(#[from] KeyRefused),
     /// Managing a user was refused.
     #[error(transparent)]
     Manage(#[from] ManageRefused),
@@ -126,6 +135,7 @@ impl Failure {
         match self {
             Self::NotSignedIn
             | Self::InvalidToken
+            | Self::InvalidProof(_)
             | Self::WrongPassword
             | Self::WrongCode
             | Self::WrongPasskey
@@ -144,6 +154,7 @@ impl Failure {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Generate(GenerateRefused::AlreadyActive) | Self::Conflict => StatusCode::CONFLICT,
             Self::Revoke(RevokeRefused::NothingToRevoke) => StatusCode::NOT_FOUND,
+            Self::Key(why) if why.is_about_the_credential() => StatusCode::CONFLICT,
             Self::Manage(why) if !why.is_about_the_actor() => StatusCode::CONFLICT,
             Self::Federation(
                 FederationRefused::LinkedElsewhere
@@ -153,9 +164,8 @@ impl Failure {
             Self::Federation(FederationRefused::Busy | FederationRefused::Unreachable) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Generate(_) | Self::Revoke(_) | Self::Manage(_) | Self::Mfa(_) | Self::Federation(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Generate(_) | Self::Revoke(_) | Self::Key(_) | Self::Manage(_) => StatusCode::FORBIDDEN,
+            Self::Mfa(_) | Self::Federation(_) => StatusCode::FORBIDDEN,
             Self::Api(ApiRefused::Own | ApiRefused::TooManyKeys) => StatusCode::CONFLICT,
             Self::Api(ApiRefused::ByToken) => StatusCode::FORBIDDEN,
             Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
@@ -171,6 +181,7 @@ impl Failure {
         match self {
             Self::NotSignedIn => "not_signed_in",
             Self::InvalidToken => "invalid_token",
+            Self::InvalidProof(_) => "invalid_dpop_proof",
             Self::WrongPassword => "wrong_password",
             Self::SecondFactorNeeded => "second_factor_needed",
             Self::WrongCode => "wrong_code",
@@ -187,6 +198,7 @@ impl Failure {
             Self::Invalid(_) => "invalid",
             Self::Generate(why) => why.code(),
             Self::Revoke(why) => why.code(),
+            Self::Key(why) => why.code(),
             Self::Manage(why) => why.code(),
             Self::Link(why) => why.code(),
             Self::Federation(why) => why.code(),

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
-use portcullis_domain::{accounts::manage::Act, audit::Event};
+use portcullis_domain::{accounts::manage::Act, audit::Event, client_keys::KeyAct};
 use tower_http::csrf::CsrfLayer;
 
 use crate::{
@@ -69,7 +69,7 @@ fn acts(
 /// All routes.
 #[must_use]
 pub fn all() -> Vec<Route> {
-    let people = [console_routes(), people_routes(), mfa_routes(), federation_routes()];
+    let people = [console_routes(), client_key_routes(), people_routes(), mfa_routes(), federation_routes()];
     let programs = [apis_routes(), api_routes(), oauth_routes()];
     people.into_iter().chain(programs).flatten().collect()
 }
@@ -117,6 +117,31 @@ fn console_routes() -> Vec<Route> {
         reads(Console, "/audit", SuperAdmin, get(audit::page)),
         reads(Console, "/assets/{name}", Anyone, get(assets::get)),
     ]
+}
+
+/// The ways in which a credential proves itself (C-14, C-15). A refusal of an act is the use-case's.
+fn client_key_routes() -> Vec<Route> {
+    use Access::{SignedIn, SuperAdmin};
+    use console::client_keys::{self, Changing};
+    const ACTS: [(KeyAct, &[Event]); 4] = [
+        (KeyAct::Bind, &[Event::ClientKeyBound]),
+        (KeyAct::Remove, &[Event::ClientKeyRemoved]),
+        (KeyAct::SecretOff, &[Event::SecretSwitchedOff]),
+        (KeyAct::SecretOn, &[Event::SecretSwitchedOn]),
+    ];
+    let mut routes = Vec::new();
+    for (act, events) in ACTS {
+        let page = move |State(app): State<Arc<App>>, Extension(caller): Extension<Caller>| {
+            client_keys::page(act, app, caller)
+        };
+        let doing = move |State(app): State<Arc<App>>,
+                          Extension(caller): Extension<Caller>,
+                          Typed(typed): Typed<Changing>| client_keys::change(act, app, caller, typed);
+        let path = client_keys::address(act);
+        routes.push(reads(Door::Console, path, SuperAdmin, get(page)));
+        routes.push(acts(Door::Console, path, SignedIn, events, post(doing)));
+    }
+    routes
 }
 
 /// What a Super Admin does to a user: the act, its page, and what it leaves in the audit log.
@@ -335,12 +360,13 @@ fn api_routes() -> Vec<Route> {
 fn oauth_routes() -> Vec<Route> {
     use Access::Anyone;
     use Door::OAuth;
-    use oauth::{introspect, jwks, metadata, revoke, token};
+    use oauth::{bind_key, introspect, jwks, metadata, revoke, token};
     let server = get(metadata::authorization_server);
     vec![
         // Issued tokens have a record of their own (L-4); what the audit log has are refusals.
         acts(OAuth, "/oauth/token", Anyone, &[Event::TokenRefused], post(token::post)),
         acts(OAuth, "/oauth/introspect", Anyone, &[Event::TokenRefused], post(introspect::post)),
+        acts(OAuth, "/oauth/bind-key", Anyone, &[Event::ClientKeyBound], post(bind_key::post)),
         acts(OAuth, "/oauth/revoke", Anyone, &[Event::TokenRevoked], post(revoke::post)),
         reads(OAuth, "/.well-known/oauth-authorization-server", Anyone, server.clone()),
         reads(OAuth, "/.well-known/openid-configuration", Anyone, server),

@@ -30,6 +30,7 @@ struct ApiRow {
     identifier: String,
     scopes: String,
     lifespan_seconds: Option<i64>,
+    requires_dpop: bool,
     api_made_at: i64,
 }
 
@@ -62,6 +63,7 @@ impl TryFrom<ApiRow> for Api {
             // Those of the product's own API are what this version has.
             scopes: if r.api_id == OWN { own_scopes() } else { scopes_of(&r.scopes) },
             lifespan_seconds: r.lifespan_seconds.map(seconds).transpose()?,
+            requires_dpop: r.requires_dpop,
         };
         Ok(Self { id: r.api_id, settings, made_at: instant(r.api_made_at)? })
     }
@@ -87,7 +89,8 @@ impl TryFrom<KeyRow> for ApiKey {
 /// The columns of an [`ApiRow`], of the table alias `a`.
 macro_rules! api_columns {
     () => {
-        "a.id AS api_id, a.name, a.identifier, a.scopes, a.lifespan_seconds, a.made_at AS api_made_at"
+        "a.id AS api_id, a.name, a.identifier, a.scopes, a.lifespan_seconds, a.requires_dpop, \
+         a.made_at AS api_made_at"
     };
 }
 
@@ -144,8 +147,8 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Conflict`] when there is one with this identifier.
     pub async fn add_api(&mut self, api: &Api) -> Result<(), StoreError> {
-        let sql = "INSERT INTO apis (id, name, identifier, scopes, lifespan_seconds, made_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6)";
+        let sql = "INSERT INTO apis (id, name, identifier, scopes, lifespan_seconds, requires_dpop, made_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
         let settings = &api.settings;
         query!(
             self,
@@ -156,22 +159,24 @@ impl Tx {
             settings.identifier.as_str(),
             if api.is_own() { String::new() } else { text_of(&settings.scopes) },
             settings.lifespan_seconds.map(i64::from),
+            settings.requires_dpop,
             api.made_at.as_microsecond(),
         )
         .map(drop)
     }
 
-    /// Writes what may change of an API: name, scopes, lifespan. `false` when it is not there. A
+    /// Writes what may change of an API: all but its identifier. `false` when it is not there. A
     /// token that is being issued gets all of the old or all of the new (C-11).
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn change_api(&mut self, id: Uuid, settings: &Settings) -> Result<bool, StoreError> {
         self.hold_tokens().await?;
-        let sql = "UPDATE apis SET name = $1, scopes = $2, lifespan_seconds = $3 \
-                   WHERE id = $4 AND removed_at IS NULL";
+        let sql = "UPDATE apis SET name = $1, scopes = $2, lifespan_seconds = $3, requires_dpop = $4 \
+                   WHERE id = $5 AND removed_at IS NULL";
         let (scopes, seconds) = (text_of(&settings.scopes), settings.lifespan_seconds.map(i64::from));
-        Ok(query!(self, execute, sql, settings.name.as_str(), scopes, seconds, id)? == 1)
+        let (name, dpop) = (settings.name.as_str(), settings.requires_dpop);
+        Ok(query!(self, execute, sql, name, scopes, seconds, dpop, id)? == 1)
     }
 
     /// Gives the product's own API the identifier that follows from the address of the server.

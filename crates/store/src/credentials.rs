@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use portcullis_domain::{
     accounts::{Standing as OwnerStanding, UserId},
     audit::printable,
+    client_keys::ClientKey,
     credentials::{ClientId, Credential, RevocationReason},
     secret::KeyedDigest,
 };
@@ -28,6 +29,10 @@ pub(crate) struct CredentialRow {
     retired_at: Option<i64>,
     revoked_at: Option<i64>,
     revoked_reason: Option<String>,
+    key_jwk: Option<String>,
+    key_thumbprint: Option<String>,
+    key_bound_at: Option<i64>,
+    secret_off_at: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -57,6 +62,10 @@ impl TryFrom<CredentialRow> for Credential {
             }
             _ => None,
         };
+        let key = match (r.key_jwk, r.key_thumbprint, r.key_bound_at) {
+            (Some(jwk), Some(thumbprint), Some(at)) => Some(ClientKey { jwk, thumbprint, bound_at: instant(at)? }),
+            _ => None,
+        };
         Ok(Self {
             id: r.credential_id,
             owner: UserId(r.owner_id),
@@ -69,6 +78,8 @@ impl TryFrom<CredentialRow> for Credential {
             expires_at: instant(r.expires_at)?,
             retired_at: r.retired_at.map(instant).transpose()?,
             revoked,
+            key,
+            secret_off_at: r.secret_off_at.map(instant).transpose()?,
         })
     }
 }
@@ -84,7 +95,8 @@ impl TryFrom<PresentedRow> for PresentedClient {
 macro_rules! credential_columns {
     () => {
         "c.id AS credential_id, c.owner_id, c.client_id, c.digest, c.digest_key_id, c.generated_at, \
-         c.expires_at, c.retired_at, c.revoked_at, c.revoked_reason"
+         c.expires_at, c.retired_at, c.revoked_at, c.revoked_reason, c.key_jwk, c.key_thumbprint, c.key_bound_at, \
+         c.secret_off_at"
     };
 }
 
@@ -211,7 +223,8 @@ impl Tx {
                    AND (k.notified_days IS NULL OR k.notified_days > $1) ORDER BY k.expires_at, k.id LIMIT $4) \
                    AND (notified_days IS NULL OR notified_days > $1) \
                    RETURNING id AS credential_id, owner_id, client_id, digest, digest_key_id, generated_at, \
-                   expires_at, retired_at, revoked_at, revoked_reason";
+                   expires_at, retired_at, revoked_at, revoked_reason, key_jwk, key_thumbprint, key_bound_at, \
+                   secret_off_at";
         let (now, until) = (now.as_microsecond(), until.as_microsecond());
         query!(self, fetch_all as CredentialRow, sql, days, now, until, i64::from(limit))?
             .into_iter()

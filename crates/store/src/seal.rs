@@ -40,6 +40,8 @@ pub enum Purpose {
     Ceremony,
     /// Digests of the secrets of APIs' introspection keys.
     ApiSecret,
+    /// Nonces for DPoP proofs.
+    DpopNonce,
 }
 
 impl Purpose {
@@ -57,6 +59,7 @@ impl Purpose {
             Self::ProviderSecret => b"portcullis/1/seal-provider-secret",
             Self::Ceremony => b"portcullis/1/seal-ceremony",
             Self::ApiSecret => b"portcullis/1/api-secret-digest",
+            Self::DpopNonce => b"portcullis/1/dpop-nonce",
         }
     }
 }

@@ -2,12 +2,15 @@
 //! stored, only its id and terms.
 
 use jiff::Timestamp;
-use portcullis_domain::tokens::{Audience, IssuedToken};
+use portcullis_domain::{
+    client_keys::Method,
+    tokens::{Audience, IssuedToken},
+};
 use uuid::Uuid;
 
 use crate::{
     credentials::{PresentedClient, PresentedRow, presented_columns},
-    error::StoreError,
+    error::{StoreError, corrupt},
     installation::instant,
     tx::{Conn, Tx, query},
 };
@@ -29,6 +32,8 @@ pub struct NewToken {
     pub ip: String,
     /// To which program, as it names itself.
     pub user_agent: String,
+    /// With what it proved itself.
+    pub method: Method,
 }
 
 /// A token on record with its API, its credential and the owner of that, read together: all that
@@ -72,6 +77,7 @@ struct TokenRow {
     token_revoked_at: Option<i64>,
     token_ip: String,
     token_user_agent: String,
+    token_method: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -94,6 +100,7 @@ impl TryFrom<TokenRow> for IssuedToken {
             revoked_at: r.token_revoked_at.map(instant).transpose()?,
             ip: r.token_ip,
             user_agent: r.token_user_agent,
+            method: Method::from_code(&r.token_method).ok_or_else(|| corrupt("method", &r.token_method))?,
         })
     }
 }
@@ -103,7 +110,7 @@ macro_rules! token_columns {
     () => {
         "t.jti, t.credential_id AS token_credential, t.api_id AS token_api, t.issued_at AS token_issued_at, \
          t.expires_at AS token_expires_at, t.revoked_at AS token_revoked_at, t.ip AS token_ip, \
-         t.user_agent AS token_user_agent, a.identifier, a.removed_at IS NULL AS is_registered"
+         t.user_agent AS token_user_agent, t.method AS token_method, a.identifier, a.removed_at IS NULL AS is_registered"
     };
 }
 
@@ -116,8 +123,7 @@ impl Tx {
         if tokens.is_empty() {
             return Ok(());
         }
-        let head =
-            "INSERT INTO issued_tokens (jti, credential_id, api_id, issued_at, expires_at, ip, user_agent) ";
+        let head = "INSERT INTO issued_tokens (jti, credential_id, api_id, issued_at, expires_at, ip, user_agent, method) ";
         macro_rules! insert {
             ($connection:expr) => {
                 sqlx::QueryBuilder::new(head)
@@ -128,7 +134,8 @@ impl Tx {
                             .push_bind(t.issued_at.as_microsecond())
                             .push_bind(t.expires_at.as_microsecond())
                             .push_bind(t.ip.as_str())
-                            .push_bind(t.user_agent.as_str());
+                            .push_bind(t.user_agent.as_str())
+                            .push_bind(t.method.code());
                     })
                     .build()
                     .execute($connection)

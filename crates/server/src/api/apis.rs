@@ -63,6 +63,8 @@ pub struct ApiView {
     pub scopes: Vec<ScopeView>,
     /// How long its tokens live, in seconds.
     pub lifespan_seconds: u32,
+    /// Whether it takes only tokens that are bound to a key (RFC 9449).
+    pub requires_dpop: bool,
     /// Whether it is the API of Portcullis itself, which is not changed and not removed.
     pub own: bool,
     /// When it was registered (RFC 3339, UTC).
@@ -107,6 +109,9 @@ pub struct Registration {
     scopes: Vec<ScopeView>,
     /// How long its tokens live, 60 to 2592000 seconds (86400 when absent).
     lifespan_seconds: Option<u32>,
+    /// Whether it takes only tokens that are bound to a key (not when absent).
+    #[serde(default)]
+    requires_dpop: bool,
 }
 
 /// What an API is to be from now on.
@@ -119,6 +124,8 @@ pub struct Change {
     scopes: Vec<ScopeView>,
     /// How long its tokens live, 60 to 2592000 seconds.
     lifespan_seconds: u32,
+    /// Whether it takes only tokens that are bound to a key.
+    requires_dpop: bool,
 }
 
 /// What becomes of the key that is there.
@@ -130,9 +137,9 @@ pub struct NewKey {
     older_key: String,
 }
 
-fn typed(name: String, identifier: String, scopes: Vec<ScopeView>, lifespan: u32) -> Typed {
+fn typed(name: String, identifier: String, scopes: Vec<ScopeView>, lifespan: u32, requires_dpop: bool) -> Typed {
     let scopes = scopes.into_iter().map(|s| Scope { name: s.name, description: s.description }).collect();
-    Typed { name, identifier, scopes, lifespan: lifespan.to_string() }
+    Typed { name, identifier, scopes, lifespan: lifespan.to_string(), requires_dpop }
 }
 
 fn view(app: &App, ApiWithKeys { api, keys }: ApiWithKeys) -> ApiView {
@@ -146,6 +153,7 @@ fn view(app: &App, ApiWithKeys { api, keys }: ApiWithKeys) -> ApiView {
     ApiView {
         id: api.id,
         lifespan_seconds: api.lifespan(app.config.token_lifespan_seconds),
+        requires_dpop: api.settings.requires_dpop,
         own: api.is_own(),
         made_at: api.made_at,
         keys: keys.into_iter().map(key).collect(),
@@ -218,7 +226,7 @@ pub async fn register(
     Body(new): Body<Registration>,
 ) -> Result<(StatusCode, Json<ApiView>), Problem> {
     let lifespan = new.lifespan_seconds.unwrap_or(TOKEN_LASTS_SECONDS);
-    let api = app.register_api(&caller, &typed(new.name, new.identifier, new.scopes, lifespan)).await?;
+    let api = app.register_api(&caller, &typed(new.name, new.identifier, new.scopes, lifespan, new.requires_dpop)).await?;
     Ok((StatusCode::CREATED, Json(view(&app, ApiWithKeys { api, keys: Vec::new() }))))
 }
 
@@ -239,7 +247,7 @@ pub async fn change(
     Path(api): Path<String>,
     Body(new): Body<Change>,
 ) -> Result<Json<ApiView>, Problem> {
-    let typed = typed(new.name, String::new(), new.scopes, new.lifespan_seconds);
+    let typed = typed(new.name, String::new(), new.scopes, new.lifespan_seconds, new.requires_dpop);
     let api = app.change_api(&caller, named_api(&api)?, &typed).await?;
     Ok(Json(as_it_is(&app, &caller, api).await?))
 }

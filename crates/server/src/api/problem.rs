@@ -1,4 +1,4 @@
-//! Errors of the JSON API as problem details (RFC 9457), and the challenges of RFC 6750 and 9728.
+//! Errors of the JSON API as problem details (RFC 9457), and the challenges of RFC 6750, 9449 and 9728.
 
 use axum::{
     Json,
@@ -8,7 +8,10 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{app::App, error::Failure};
+use crate::{
+    app::{App, dpop::ALGORITHMS},
+    error::Failure,
+};
 
 /// A problem (RFC 9457 §3).
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -34,7 +37,7 @@ pub struct Problem {
     challenge: Option<Challenge>,
     #[serde(skip)]
     #[schema(ignore)]
-    www_authenticate: Option<String>,
+    www_authenticate: Vec<String>,
 }
 
 /// What is wrong with a field.
@@ -55,6 +58,28 @@ pub enum Challenge {
     InvalidRequest,
     /// The token lacks this scope.
     InsufficientScope(&'static str),
+    /// The proof that came with the token is not right (RFC 9449 §7.1).
+    InvalidProof,
+}
+
+/// The schemes in which a token is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// RFC 6750.
+    Bearer,
+    /// RFC 9449 §7.1: with a proof.
+    Dpop,
+}
+
+impl Scheme {
+    /// The word in the `Authorization` header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::Dpop => "DPoP",
+        }
+    }
 }
 
 impl Problem {
@@ -70,7 +95,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             challenge: None,
-            www_authenticate: None,
+            www_authenticate: Vec::new(),
         }
     }
 
@@ -95,21 +120,32 @@ impl Problem {
         self
     }
 
-    /// The same with a `WWW-Authenticate` header where the status calls for one; it names the
-    /// metadata of this resource (RFC 9728 §5.1).
+    /// The same with `WWW-Authenticate` headers where the status calls for them; they name the
+    /// metadata of this resource (RFC 9728 §5.1). The error stands in the challenge of the scheme that
+    /// was used; where another token may help, the other scheme is offered too (RFC 9449 §7.2).
     #[must_use]
-    pub fn challenged(mut self, app: &App) -> Self {
+    pub fn challenged(mut self, app: &App, used: Scheme) -> Self {
         let metadata =
             format!("resource_metadata=\"{}{}\"", app.config.public_url, crate::oauth::RESOURCE_METADATA_PATH);
-        self.www_authenticate = match (self.status, self.challenge) {
-            (401, None) => Some(format!("Bearer {metadata}")),
-            (_, Some(Challenge::InvalidToken)) => Some(format!("Bearer error=\"invalid_token\", {metadata}")),
-            (_, Some(Challenge::InvalidRequest)) => Some(format!("Bearer error=\"invalid_request\", {metadata}")),
-            (_, Some(Challenge::InsufficientScope(scope))) => {
-                Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\", {metadata}"))
+        let error = match self.challenge {
+            None if self.status == 401 => String::new(),
+            None => return self,
+            Some(Challenge::InvalidToken) => "error=\"invalid_token\", ".to_owned(),
+            Some(Challenge::InvalidRequest) => "error=\"invalid_request\", ".to_owned(),
+            Some(Challenge::InvalidProof) => "error=\"invalid_dpop_proof\", ".to_owned(),
+            Some(Challenge::InsufficientScope(scope)) => {
+                format!("error=\"insufficient_scope\", scope=\"{scope}\", ")
             }
-            _ => None,
         };
+        let challenge = |scheme: Scheme, error: &str| match scheme {
+            Scheme::Bearer => format!("Bearer {error}{metadata}"),
+            Scheme::Dpop => format!("DPoP {error}algs=\"{ALGORITHMS}\", {metadata}"),
+        };
+        self.www_authenticate.push(challenge(used, &error));
+        if self.status == 401 {
+            let other = if used == Scheme::Bearer { Scheme::Dpop } else { Scheme::Bearer };
+            self.www_authenticate.push(challenge(other, ""));
+        }
         self
     }
 }
@@ -128,6 +164,7 @@ impl From<Failure> for Problem {
                 problem.errors = fields.into_iter().map(field).collect();
             }
             Failure::InvalidToken => problem.challenge = Some(Challenge::InvalidToken),
+            Failure::InvalidProof(_) => problem.challenge = Some(Challenge::InvalidProof),
             Failure::InsufficientScope(scope) => problem.challenge = Some(Challenge::InsufficientScope(scope)),
             _ => {}
         }
@@ -138,7 +175,7 @@ impl From<Failure> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let (retry_after, challenge) = (self.retry_after, self.www_authenticate.clone());
+        let (retry_after, challenges) = (self.retry_after, self.www_authenticate.clone());
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -146,8 +183,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(value) = challenge.and_then(|c| HeaderValue::try_from(c).ok()) {
-            headers.insert(header::WWW_AUTHENTICATE, value);
+        for value in challenges.into_iter().filter_map(|c| HeaderValue::try_from(c).ok()) {
+            headers.append(header::WWW_AUTHENTICATE, value);
         }
         response
     }

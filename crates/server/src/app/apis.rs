@@ -85,6 +85,7 @@ fn told(mut entry: Entry, before: &Api, after: &Api) -> Entry {
         ("name", before.settings.name.clone(), after.settings.name.clone()),
         ("scopes", before.scope_names(), after.scope_names()),
         ("lifespan_seconds", seconds(before), seconds(after)),
+        ("requires_dpop", before.settings.requires_dpop.to_string(), after.settings.requires_dpop.to_string()),
     ] {
         if old != new {
             entry = entry.with(field, format!("{old} -> {new}"));
@@ -161,7 +162,8 @@ impl App {
             .api_entry(&caller, Event::ApiRegistered, &api)
             .with("name", api.settings.name.as_str())
             .with("scopes", api.scope_names())
-            .with("lifespan_seconds", seconds);
+            .with("lifespan_seconds", seconds)
+            .with("requires_dpop", api.settings.requires_dpop.to_string());
         act.commit(&[entry]).await?;
         Ok(api)
     }
@@ -171,7 +173,7 @@ impl App {
         Entry::done(self.clock.now(), caller.by(), &caller.origin, event, identifier)
     }
 
-    /// Changes name, scopes and lifespan of an API. Its identifier stays: those who verify tokens
+    /// Changes name, scopes, lifespan of an API, and whether it requires DPoP. Its identifier stays: those who verify tokens
     /// know it by that. Tokens that were issued keep what they have.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use portcullis_domain::{
     accounts::UserId,
     audit::{Entry, Event},
+    client_keys::{self, KeyAct, KeyRefused},
     credentials::{self, ClientId, Credential, GenerateRefused, RevocationReason, RevokeRefused, Standing},
     secret::ClientSecret,
     sessions::Session,
@@ -37,6 +38,17 @@ pub struct Tab {
     pub through: Option<String>,
     /// When all this was read.
     pub now: Timestamp,
+}
+
+impl Tab {
+    /// Whether its owner may change the ways in which it proves itself now, and if not, why (C-14, C-15).
+    ///
+    /// # Errors
+    /// The rule that refuses.
+    pub fn may(&self, caller: &Caller, act: KeyAct) -> Result<(), KeyRefused> {
+        let held = self.held.as_ref().map(|held| &held.credential);
+        client_keys::change(act, &caller.actor, &caller.user.standing, held, self.now)
+    }
 }
 
 /// The credential in a place.
@@ -134,6 +146,8 @@ impl App {
             expires_at: allowed.expires_at,
             retired_at: None,
             revoked: None,
+            key: None,
+            secret_off_at: None,
         };
         act.add_credential(&credential).await?;
         let expires = credential.expires_at.to_string();

@@ -1,5 +1,5 @@
 //! What time brings, in small steps that nobody feels. Dropped by age: sessions that are over, runs
-//! of sign-in failures, mails and links, records of ended tokens, and audit records beyond their
+//! of sign-in failures, mails and links, records of ended tokens, used proofs, and audit records beyond their
 //! retention (L-1). Reminded of: credentials that expire (C-6). Deactivated: dormant accounts.
 
 use std::{sync::Arc, time::Duration};
@@ -24,6 +24,9 @@ const NETWORK_IS_FORGOTTEN: SignedDuration = SignedDuration::from_hours(90 * 24)
 /// Mails that do not wait any more, and links that ended, are kept so long.
 const MAIL_IS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
+/// An assertion or a proof that was used is remembered so long after it has ended.
+const PROOF_IS_KEPT: SignedDuration = SignedDuration::from_mins(5);
+
 /// Runs the sweep at start and then every ten minutes, until the process ends.
 pub async fn run(app: Arc<App>) {
     loop {
@@ -47,6 +50,7 @@ impl App {
             self.drop_sessions().await,
             self.drop_mails().await,
             self.drop_tokens().await,
+            self.drop_proofs().await,
             self.trim_audit().await,
             self.remind().await,
             self.deactivate_dormant().await,
@@ -138,6 +142,19 @@ impl App {
         loop {
             let mut tx = self.store.write().await?;
             let dropped = tx.drop_ended_tokens(before, self.clock.first_id_at(before), STEP).await?;
+            tx.commit().await?;
+            if dropped < u64::from(STEP) {
+                return Ok(());
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Assertions and proofs that no node takes any more, even if clocks differ.
+    async fn drop_proofs(&self) -> Result<(), Failure> {
+        loop {
+            let mut tx = self.store.write().await?;
+            let dropped = tx.drop_ended_proofs(self.clock.now() - PROOF_IS_KEPT, STEP).await?;
             tx.commit().await?;
             if dropped < u64::from(STEP) {
                 return Ok(());

@@ -6,7 +6,7 @@ use portcullis_store::{PresentedClient, PresentedKey, TokenOnRecord};
 use crate::{
     app::{
         App,
-        tokens::{ClientProof, ClientRefused},
+        tokens::{ClientProof, ClientRefused, Given},
     },
     error::Failure,
 };
@@ -36,23 +36,25 @@ impl App {
     ///
     /// # Errors
     /// [`ClientRefused`]; the attempt is on record then, or counted among too many.
-    pub async fn authenticate_asker(&self, proof: &ClientProof) -> Result<Asker, ClientRefused> {
+    pub async fn authenticate_asker(&self, proof: ClientProof) -> Result<Asker, ClientRefused> {
         if !proof.client_id.starts_with(KEY_ID_PREFIX) {
             return Ok(Asker::Client(self.authenticate_client(proof).await?));
         }
-        match self.judge_key(proof).await {
+        match self.judge_key(&proof).await {
             Ok(presented) => Ok(Asker::Api(presented)),
-            Err(refused) => Err(self.refuse_client(proof, refused).await),
+            Err(refused) => Err(self.refuse_client(&proof, refused).await),
         }
     }
 
     /// The one decision about a presented key.
     async fn judge_key(&self, proof: &ClientProof) -> Result<PresentedKey, ClientRefused> {
+        // APIs have secrets, and no keys of their own making.
+        let Given::Secret(secret) = &proof.given else { return Err(ClientRefused::UnprovenKey) };
         if proof.is_too_long() {
             return Err(ClientRefused::Unproven);
         }
         let found = self.store.read().await?.presented_key(&proof.client_id).await?;
-        let right = self.api_secrets.is_right(found.as_ref().map(|p| &p.key.digest), proof)?;
+        let right = self.api_secrets.is_right(found.as_ref().map(|p| &p.key.digest), secret)?;
         let presented = found.filter(|_| right).ok_or(ClientRefused::Unproven)?;
         match presented.key.ends_at {
             Some(at) if !presented.key.is_valid(self.clock.now()) => Err(ClientRefused::KeyEnded(at)),

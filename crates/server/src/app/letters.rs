@@ -41,6 +41,29 @@ pub enum FactorsChange<'a> {
     PasskeyAlone(bool),
 }
 
+/// What became of the ways in which a credential proves itself.
+#[derive(Debug, Clone)]
+pub enum CredentialChange {
+    /// A public key was bound (C-14).
+    KeyBound {
+        /// Its thumbprint.
+        thumbprint: String,
+        /// Whether in place of another.
+        replaced: bool,
+        /// Whether by a program that holds the secret, and not by the owner in the console.
+        with_secret: bool,
+    },
+    /// The public key was removed.
+    KeyRemoved {
+        /// Its thumbprint.
+        thumbprint: String,
+    },
+    /// The secret was switched off (C-15).
+    SecretOff,
+    /// The secret was switched on again.
+    SecretOn,
+}
+
 /// A mail, as what it has to tell.
 #[derive(Debug, Clone)]
 pub enum Letter<'a> {
@@ -113,6 +136,17 @@ pub enum Letter<'a> {
         /// In how many days.
         days: i64,
     },
+    /// A credential proves itself in another way.
+    CredentialChanged {
+        /// Its Client ID.
+        client_id: &'a str,
+        /// What became of it.
+        what: &'a CredentialChange,
+        /// From where.
+        origin: &'a Origin,
+        /// When.
+        at: Timestamp,
+    },
     /// MFA was turned off by an administrator.
     MfaDisabled {
         /// Who did it: a name.
@@ -172,6 +206,8 @@ const NOT_YOU_AT_A_PROVIDER: &str = "If this was not you, sign in, and sign out 
 const NOT_YOUR_FACTOR: &str = "If this was not you, sign in, remove what you did not add, change your password, and \
                                sign out your other sessions under My Account Settings. Then tell a Super Admin, who \
                                can also turn multi-factor authentication off if you cannot sign in.";
+const NOT_YOUR_CHANGE: &str = "If this was not you, revoke the credential at once, then change your password and \
+                               generate another.";
 const NOTHING_TO_DO: &str =
     "You are told because the credential is yours. There is nothing to do if you expected it.";
 
@@ -224,6 +260,25 @@ impl FactorsChange<'_> {
             Self::PasskeyAlone(false) => {
                 "A passkey alone does not sign you in any more: your password comes first.".to_owned()
             }
+        }
+    }
+}
+
+impl CredentialChange {
+    fn told(&self, client_id: &str) -> String {
+        match self {
+            Self::KeyBound { thumbprint, replaced, with_secret } => {
+                let by = if *with_secret { "by a program that has its Client Secret" } else { "in the console" };
+                let rest = if *replaced { " The key that was bound before does not work any more." } else { "" };
+                format!("The public key {thumbprint} was bound to the credential {client_id}, {by}. Whoever has the private key gets tokens.{rest}")
+            }
+            Self::KeyRemoved { thumbprint } => {
+                format!("The public key {thumbprint} was removed from the credential {client_id}. Programs get tokens with the Client Secret alone.")
+            }
+            Self::SecretOff => {
+                format!("The Client Secret of the credential {client_id} was switched off. Programs get tokens with the private key alone.")
+            }
+            Self::SecretOn => format!("The Client Secret of the credential {client_id} was switched on again."),
         }
     }
 }
@@ -347,6 +402,13 @@ impl Letter<'_> {
                 ],
                 action: tab(),
                 footnote: "If no program uses it any more, there is nothing to do.",
+            },
+            Self::CredentialChanged { client_id, what, origin, at } => Parts {
+                kind: MailKind::CredentialChanged,
+                subject: format!("Credentials changed: {client_id}"),
+                paragraphs: vec![format!("On {}, from {}:", when(*at), from(origin)), what.told(client_id)],
+                action: tab(),
+                footnote: NOT_YOUR_CHANGE,
             },
             Self::MfaDisabled { by } => Parts {
                 kind: MailKind::MfaDisabled,

@@ -6,7 +6,9 @@ pub mod accounts;
 pub mod apis;
 pub mod audit;
 pub mod ceremonies;
+pub mod client_keys;
 pub mod credentials;
+pub mod dpop;
 pub mod federation;
 pub(crate) mod first_factor;
 pub mod housekeeping;
@@ -40,6 +42,7 @@ use portcullis_store::{Purpose, Store};
 
 use crate::{
     app::{
+        dpop::Nonces,
         federation::Federation,
         keys::Signer,
         outbox::Outbox,
@@ -78,6 +81,8 @@ pub struct App {
     pub issuer: Issuer,
     /// Compares the secrets of APIs.
     api_secrets: Digests,
+    /// Makes nonces for DPoP proofs.
+    pub nonces: Nonces,
     /// What is remembered of sign-in providers.
     pub federation: Federation,
 }
@@ -172,6 +177,7 @@ impl App {
         let own = apis::own_api(&store, &clock, &config.public_url).await?;
         let issuer = Issuer::start(store.clone(), clock.clone(), own, config.token_lifespan_seconds);
         let api_secrets = Digests::new(&store, &clock, Purpose::ApiSecret);
+        let nonces = Nonces::new(&store);
         let outbox = Outbox::new(&config)?;
         Ok(Arc::new(Self {
             store,
@@ -185,6 +191,7 @@ impl App {
             outbox,
             issuer,
             api_secrets,
+            nonces,
             federation: Federation::new(),
         }))
     }

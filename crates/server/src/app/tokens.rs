@@ -16,17 +16,24 @@ use jiff::Timestamp;
 use portcullis_domain::{
     apis::{Api, ApiKeyId, OWN},
     audit::{By, Entry, Event, Origin},
+    client_keys::Method,
     credentials::{ClientId, Standing},
     secret::{DigestKey, ExposeSecret, KeyedDigest, SecretText},
     sessions::Actor,
-    tokens::{Claims, ends_at},
+    tokens::{Claims, Confirmation, ends_at},
 };
-use portcullis_store::{MasterKeyError, NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord};
+use portcullis_store::{
+    MasterKeyError, NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord, UsedProof,
+};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    app::{App, Caller, Via},
+    app::{
+        App, Caller, Via,
+        client_keys::SignedAssertion,
+        dpop::{Bound, ProofRefused, Shown},
+    },
     clock::Clock,
     error::Failure,
 };
@@ -45,17 +52,42 @@ const PARALLEL: usize = 4;
 pub struct ClientProof {
     /// The Client ID as presented.
     pub client_id: String,
-    /// The Client Secret as presented.
-    pub secret: SecretText,
+    /// What was given to prove it.
+    pub given: Given,
     /// From where.
     pub origin: Origin,
+}
+
+/// What a client gives to prove who it is.
+pub enum Given {
+    /// The Client Secret as presented.
+    Secret(SecretText),
+    /// A client assertion (RFC 7523).
+    Assertion(SignedAssertion),
 }
 
 impl ClientProof {
     /// Whether it is longer than any that this server made could be, however it was encoded: such
     /// a one does not take up room in the queue.
     pub(crate) fn is_too_long(&self) -> bool {
-        self.client_id.len() > 256 || self.secret.expose_secret().len() > 256
+        let secret_is = matches!(&self.given, Given::Secret(secret) if secret.expose_secret().len() > 256);
+        self.client_id.len() > 256 || secret_is
+    }
+
+    /// With what the client proves itself.
+    fn method(&self) -> Method {
+        match self.given {
+            Given::Secret(_) => Method::Secret,
+            Given::Assertion(_) => Method::Key,
+        }
+    }
+
+    /// What of it counts once.
+    fn used(&self) -> Option<UsedProof> {
+        match &self.given {
+            Given::Secret(_) => None,
+            Given::Assertion(assertion) => Some(assertion.used()),
+        }
     }
 }
 
@@ -64,6 +96,12 @@ impl ClientProof {
 pub enum ClientRefused {
     /// Unknown id or wrong secret: one answer.
     Unproven,
+    /// Unknown id, no key, or a signature by another key: one answer.
+    UnprovenKey,
+    /// The assertion is signed rightly, but was used already (only its signer is told).
+    Replayed,
+    /// The secret is right, but switched off (only its holder is told).
+    SecretOff,
     /// The same, too often from there; the seconds until it makes sense to try again.
     TooOften(u64),
     /// The secret is right, but the credential does not work (only its holder is told why).
@@ -87,6 +125,8 @@ pub struct Wish {
     pub resource: Option<String>,
     /// The scope (RFC 6749 §3.3); absent: all that the API has.
     pub scope: Option<String>,
+    /// The proof of the key that it is to be bound to (RFC 9449 §5).
+    pub bound: Option<Bound>,
 }
 
 /// Why a token was not issued.
@@ -103,6 +143,10 @@ pub enum NotIssued {
         /// The names of its scopes, space separated.
         scopes: String,
     },
+    /// The proof of the key is not right, or was used (RFC 9449 §5).
+    Proof(ProofRefused),
+    /// The API with this identifier takes bound tokens only, and no proof came (T-5).
+    ProofNeeded(String),
 }
 
 impl From<ClientRefused> for NotIssued {
@@ -126,6 +170,8 @@ pub struct Issued {
     pub audience: String,
     /// What it may do there, space separated.
     pub scope: String,
+    /// What it is bound to.
+    pub cnf: Option<Confirmation>,
 }
 
 struct Request {
@@ -156,12 +202,12 @@ impl Digests {
 
     /// Whether a presented secret is the one that was stored. Without one the same work is done, so
     /// that an unknown id takes as long as a wrong secret (protocol 9).
-    pub(crate) fn is_right(&self, stored: Option<&KeyedDigest>, proof: &ClientProof) -> Result<bool, Failure> {
+    pub(crate) fn is_right(&self, stored: Option<&KeyedDigest>, secret: &SecretText) -> Result<bool, Failure> {
         let (key, digest) = match stored {
             Some(stored) => (self.keys.get(&stored.key_id).ok_or_else(|| unknown_key(&stored.key_id))?, stored),
             None => (&self.nobody.0, &self.nobody.1),
         };
-        let right = digest.matches(key, proof.secret.expose_secret().as_bytes());
+        let right = digest.matches(key, secret.expose_secret().as_bytes());
         Ok(right && stored.is_some())
     }
 }
@@ -188,9 +234,21 @@ impl Gate {
         found: Option<&'a PresentedClient>,
         now: Timestamp,
     ) -> Result<&'a PresentedClient, ClientRefused> {
-        let right = self.digests.is_right(found.map(|c| &c.credential.digest), proof)?;
-        let Some(client) = found.filter(|_| right) else { return Err(ClientRefused::Unproven) };
+        let (right, wrong) = match &proof.given {
+            Given::Secret(secret) => {
+                let right = self.digests.is_right(found.map(|c| &c.credential.digest), secret)?;
+                (right, ClientRefused::Unproven)
+            }
+            Given::Assertion(assertion) => {
+                (found.is_some_and(|c| assertion.is_of(&c.credential)), ClientRefused::UnprovenKey)
+            }
+        };
+        let Some(client) = found.filter(|_| right) else { return Err(wrong) };
         match client.credential.standing(&client.owner, now) {
+            // C-15: what is switched off is told to its holder.
+            Standing::Active if proof.method() == Method::Secret && client.credential.secret_off_at.is_some() => {
+                Err(ClientRefused::SecretOff)
+            }
             Standing::Active => Ok(client),
             standing => Err(ClientRefused::Dead(standing)),
         }
@@ -274,12 +332,24 @@ impl Gate {
         let named: BTreeSet<&str> = proven.filter_map(|(r, _)| self.other_api(&r.wish)).collect();
         let apis = tx.apis_named(&named.into_iter().collect::<Vec<_>>()).await?;
         let apis: HashMap<&str, &Api> = apis.iter().map(|a| (a.settings.identifier.as_str(), a)).collect();
+        // Only what the proven signed is remembered. Of several requests at once the first has it.
+        let proven = batch.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
+        let used: Vec<UsedProof> = proven.flat_map(|(r, _)| once(r)).collect();
+        let mut unused = tx.use_proofs(&used).await?;
         let mut tokens = Vec::with_capacity(batch.len());
         let decided = batch
             .iter()
             .zip(judged)
             .map(|(request, judged)| {
                 let client = judged?;
+                for (proof, replayed) in [
+                    (request.proof.used(), NotIssued::Client(ClientRefused::Replayed)),
+                    (request.wish.bound.as_ref().map(|b| b.used), NotIssued::Proof(ProofRefused::Replayed)),
+                ] {
+                    if proof.is_some_and(|used| !unused.remove(&used.digest)) {
+                        return Err(replayed);
+                    }
+                }
                 let api = match self.other_api(&request.wish) {
                     None => &self.own,
                     Some(identifier) => apis.get(identifier).copied().ok_or(NotIssued::UnknownApi)?,
@@ -289,7 +359,7 @@ impl Gate {
                 Ok(issued)
             })
             .collect();
-        if !tokens.is_empty() {
+        if !tokens.is_empty() || !used.is_empty() {
             tx.record_tokens(&tokens).await?;
             tx.commit().await?;
         }
@@ -309,6 +379,10 @@ impl Gate {
         now: Timestamp,
     ) -> Result<(NewToken, Issued), NotIssued> {
         let identifier = &api.settings.identifier;
+        let bound = request.wish.bound.as_ref();
+        if !api.takes(bound.is_some()) {
+            return Err(NotIssued::ProofNeeded(identifier.clone()));
+        }
         let scope = api
             .grant(request.wish.scope.as_deref())
             .map_err(|_| NotIssued::UnknownScope { identifier: identifier.clone(), scopes: api.scope_names() })?;
@@ -324,10 +398,17 @@ impl Gate {
             expires_at,
             ip: request.proof.origin.ip.clone(),
             user_agent: request.proof.origin.user_agent.clone(),
+            method: request.proof.method(),
         };
         let (client_id, audience) = (credential.client_id.clone(), identifier.clone());
-        Ok((token, Issued { jti, issued_at: now, expires_at, client_id, audience, scope }))
+        let cnf = bound.map(|bound| Confirmation { jkt: bound.jkt.clone() });
+        Ok((token, Issued { jti, issued_at: now, expires_at, client_id, audience, scope, cnf }))
     }
+}
+
+/// What of a request counts once.
+fn once(request: &Request) -> impl Iterator<Item = UsedProof> {
+    request.proof.used().into_iter().chain(request.wish.bound.as_ref().map(|bound| bound.used))
 }
 
 impl App {
@@ -335,10 +416,11 @@ impl App {
     ///
     /// # Errors
     /// [`NotIssued`]; a refused client is on record then, or counted among too many.
-    pub async fn issue_token(&self, proof: ClientProof, wish: Wish) -> Result<Issued, NotIssued> {
+    pub async fn issue_token(&self, mut proof: ClientProof, wish: Wish) -> Result<Issued, NotIssued> {
         if proof.is_too_long() {
             return Err(self.refuse_client(&proof, ClientRefused::Unproven).await.into());
         }
+        self.check_signature(&mut proof).await.map_err(ClientRefused::Failed)?;
         let busy = || ClientRefused::Failed(Failure::Busy);
         let proof = Arc::new(proof);
         let (answer, answered) = oneshot::channel();
@@ -354,22 +436,38 @@ impl App {
     ///
     /// # Errors
     /// [`ClientRefused`]; the attempt is on record then, or counted among too many.
-    pub async fn authenticate_client(&self, proof: &ClientProof) -> Result<PresentedClient, ClientRefused> {
+    pub async fn authenticate_client(&self, mut proof: ClientProof) -> Result<PresentedClient, ClientRefused> {
         if proof.is_too_long() {
-            return Err(self.refuse_client(proof, ClientRefused::Unproven).await);
+            return Err(self.refuse_client(&proof, ClientRefused::Unproven).await);
         }
-        let found = self.store.read().await?.presented_clients(&[proof.client_id.as_str()]).await?.pop();
-        match self.issuer.gate.judge(proof, found.as_ref(), self.clock.now()) {
-            Ok(client) => Ok(client.clone()),
-            Err(refused) => Err(self.refuse_client(proof, refused).await),
+        self.check_signature(&mut proof).await?;
+        match self.judge_client(&proof).await {
+            Ok(client) => Ok(client),
+            Err(refused) => Err(self.refuse_client(&proof, refused).await),
         }
+    }
+
+    async fn judge_client(&self, proof: &ClientProof) -> Result<PresentedClient, ClientRefused> {
+        let (asked, now) = ([proof.client_id.as_str()], self.clock.now());
+        let Some(used) = proof.used() else {
+            let found = self.store.read().await?.presented_clients(&asked).await?.pop();
+            return self.issuer.gate.judge(proof, found.as_ref(), now).cloned();
+        };
+        let mut tx = self.store.write().await?;
+        let found = tx.presented_clients(&asked).await?.pop();
+        let client = self.issuer.gate.judge(proof, found.as_ref(), now)?;
+        let first = !tx.use_proofs(&[used]).await?.is_empty();
+        tx.commit().await?;
+        if first { Ok(client.clone()) } else { Err(ClientRefused::Replayed) }
     }
 
     /// Records a refusal before it is told, unless there were too many from there to record each.
     /// Only failures are ever slowed down (protocol 18).
     pub(crate) async fn refuse_client(&self, proof: &ClientProof, refused: ClientRefused) -> ClientRefused {
         let (reason, by) = match &refused {
-            ClientRefused::Unproven => ("not_proven", By::Stranger),
+            ClientRefused::Unproven | ClientRefused::UnprovenKey => ("not_proven", By::Stranger),
+            ClientRefused::Replayed => ("assertion_replayed", By::Client(proof.client_id.clone())),
+            ClientRefused::SecretOff => ("secret_off", By::Client(proof.client_id.clone())),
             ClientRefused::Dead(standing) => (standing.code(), By::Client(proof.client_id.clone())),
             ClientRefused::KeyEnded(_) => ("key_ended", By::Client(proof.client_id.clone())),
             ClientRefused::TooOften(_) | ClientRefused::Failed(_) => return refused,
@@ -409,16 +507,27 @@ impl App {
         Ok(active.then_some((claims, on_record)))
     }
 
-    /// Who a bearer token acts as (T-4).
+    /// Who a token acts as (T-4). `shown` is the proof that came with it under the scheme `DPoP`; a
+    /// bound token is good with one alone, and no other with any (T-5).
     ///
     /// # Errors
-    /// [`Failure::InvalidToken`] for a token that is not active or is for another API, or the
-    /// database's.
-    pub async fn identify_token(&self, token: &str, origin: Origin) -> Result<Caller, Failure> {
+    /// [`Failure::InvalidToken`] for a token that is not active or is for another API,
+    /// [`Failure::InvalidProof`], or the database's.
+    pub async fn identify_token(
+        &self,
+        token: &str,
+        shown: Option<&Shown<'_>>,
+        origin: Origin,
+    ) -> Result<Caller, Failure> {
         let (claims, on_record) = self.active_token(token).await?.ok_or(Failure::InvalidToken)?;
         // RFC 9068 §4: its audience is this API, or it means nothing here.
         if on_record.token.audience.api != OWN {
             return Err(Failure::InvalidToken);
+        }
+        match (&claims.cnf, shown) {
+            (None, None) => {}
+            (Some(cnf), Some(shown)) => self.use_proof_with_token(shown, token, &cnf.jkt).await?,
+            _ => return Err(Failure::InvalidToken),
         }
         let owner = on_record.client.credential.owner;
         let user = self.store.read().await?.user(owner).await?.ok_or(Failure::InvalidToken)?;

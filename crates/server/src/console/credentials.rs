@@ -10,6 +10,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use portcullis_domain::{
+    client_keys::{KeyAct, KeyRefused},
     credentials::{GenerateRefused, RevokeRefused, Standing},
     secret::SecretText,
     tokens::IssuedToken,
@@ -21,12 +22,13 @@ use crate::{
     api::cursor,
     app::{
         App, Caller,
+        client_keys::kind_of,
         credentials::{Generated, Held as HeldCredential, Tab as Facts},
     },
     console::{
         Answer, Asked, Refusal, Typed, cookie, dates, failed, page as page_with, see_other, sign_in,
         view::{
-            AccountCredentials, CredentialState, CredentialUse, Dates, Frame, Generate, Held, LastUsed, Nav,
+            AccountCredentials, BoundKey, CredentialState, CredentialUse, Dates, Frame, Generate, Held, LastUsed, Nav,
             Notice, Tab, TokenState, UseRow, lasts,
         },
     },
@@ -40,6 +42,7 @@ const USE_ROWS: u32 = 50;
 #[derive(Deserialize)]
 pub struct Arriving {
     revoked: Option<String>,
+    done: Option<String>,
     cursor: Option<String>,
 }
 
@@ -55,7 +58,7 @@ pub struct Revoking {
     client_id: String,
 }
 
-fn frame(app: &App, caller: &Caller) -> Frame {
+pub(super) fn frame(app: &App, caller: &Caller) -> Frame {
     Frame::new(&caller.user, &app.config.organization, Nav::Account, "My Account Settings")
 }
 
@@ -93,12 +96,13 @@ fn state(
 ) -> CredentialState {
     let generate = offer(&facts, caller.user.standing.has_password, password_error);
     let token_lasts = lasts(app.config.token_lifespan_seconds);
+    let fixed = fixed(caller, &facts);
     let Some(held) = facts.held else { return CredentialState::Empty { token_lasts, generate } };
     let standing = held.standing;
     match standing {
-        Standing::Active => CredentialState::Active(view(held, dates)),
+        Standing::Active => CredentialState::Active(view(held, fixed, dates)),
         Standing::Suspended(why, since) => {
-            CredentialState::Suspended { held: view(held, dates), why, since: dates.when(since) }
+            CredentialState::Suspended { held: view(held, fixed, dates), why, since: dates.when(since) }
         }
         Standing::Expired(at) => CredentialState::Expired {
             client_id: held.credential.client_id.as_str().to_owned(),
@@ -110,7 +114,13 @@ fn state(
     }
 }
 
-fn view(held: HeldCredential, dates: &Dates) -> Held {
+/// Why the ways in cannot be changed here, if they cannot (C-14). A password can be given.
+fn fixed(caller: &Caller, facts: &Facts) -> Option<String> {
+    let why = facts.may(caller, KeyAct::Bind).err()?;
+    (why != KeyRefused::PasswordNeeded).then(|| why.to_string())
+}
+
+fn view(held: HeldCredential, key_fixed: Option<String>, dates: &Dates) -> Held {
     let tokens_valid = held.valid_tokens();
     Held {
         client_id: held.credential.client_id.as_str().to_owned(),
@@ -120,15 +130,23 @@ fn view(held: HeldCredential, dates: &Dates) -> Held {
             at: dates.when(t.issued_at),
             ip: t.ip,
             user_agent: t.user_agent,
+            method: t.method.label(),
         }),
         tokens_valid,
         tokens_more: held.tokens.more && tokens_valid > 0,
+        key: held.credential.key.as_ref().map(|key| BoundKey {
+            thumbprint: key.thumbprint.clone(),
+            kind: kind_of(key),
+            bound: dates.when(key.bound_at),
+        }),
+        key_fixed,
+        secret_off: held.credential.secret_off_at.map(|at| dates.when(at)),
         last_token_ends: held.tokens.open_until.filter(|_| tokens_valid > 0).map(|at| dates.when(at)),
     }
 }
 
 /// The tab as it is now, with a notice.
-async fn now(app: &App, caller: &Caller, notice: Option<Notice>) -> Result<AccountCredentials, Failure> {
+pub(super) async fn now(app: &App, caller: &Caller, notice: Option<Notice>) -> Result<AccountCredentials, Failure> {
     let facts = app.credential_tab(caller).await?;
     let dates = dates(&caller.user, facts.now);
     Ok(AccountCredentials { notice, ..tab(app, caller, state(app, caller, facts, &dates, None)) })
@@ -155,7 +173,23 @@ pub async fn page(
             .led_by("Credentials revoked."),
         );
     }
+    if let (Some(done), CredentialState::Active(held)) = (&arriving.done, &content.state) {
+        content.notice = changed(done, held);
+    }
     page_with(StatusCode::OK, &content)
+}
+
+/// What was changed, if it is so.
+fn changed(done: &str, held: &Held) -> Option<Notice> {
+    let (key, off) = (held.key.is_some(), held.secret_off.is_some());
+    let words = match done {
+        "key-bound" if key => "The public key is bound. Programs get tokens with its private key.",
+        "key-removed" if !key => "The public key is removed. Programs get tokens with the Client Secret alone.",
+        "secret-off" if off => "The Client Secret is off. Programs get tokens with the private key alone.",
+        "secret-on" if !off => "The Client Secret is on. Programs get tokens with it again.",
+        _ => return None,
+    };
+    Some(Notice::done(words))
 }
 
 /// `POST /account/credentials/generate`. The answer is the one page that shows the secret; it is
@@ -337,6 +371,7 @@ fn use_row(token: IssuedToken, standing: Standing, dates: &Dates, now: Timestamp
         ends: dates.when(token.expires_at),
         ip: token.ip,
         user_agent: token.user_agent,
+        method: token.method.label(),
         audience: token.audience.identifier,
         state,
     }

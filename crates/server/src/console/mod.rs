@@ -5,6 +5,7 @@ pub mod account;
 pub mod activate;
 pub mod apis;
 pub mod audit;
+pub mod client_keys;
 pub mod cookie;
 pub mod credentials;
 pub mod federation;
@@ -114,6 +115,7 @@ fn title(failure: &Failure) -> &'static str {
         | Failure::NotOwner
         | Failure::Generate(_)
         | Failure::Revoke(_)
+        | Failure::Key(_)
         | Failure::Manage(_)
         | Failure::Federation(_) => "Not allowed",
         Failure::Link(LinkRefused::Expired(_)) => "This link has expired",

@@ -22,7 +22,7 @@ mod when;
 pub use apis::{ApiForm, ApiKeyRemove, ApiKeyRow, ApiKeyShown, ApiRemove, ApiRow, Apis};
 pub use audit::{AuditFilter, AuditPage, AuditRow, who_label};
 pub use credentials::{
-    AccountCredentials, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
+    AccountCredentials, BoundKey, CredentialChange, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
     UseRow, suspended_when, suspended_why,
 };
 pub use federation::{

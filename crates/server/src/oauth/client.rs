@@ -1,11 +1,16 @@
-//! Client authentication with the Client Secret (RFC 6749 §2.3.1): HTTP Basic or body parameters.
+//! Client authentication: the Client Secret in HTTP Basic or in the body (RFC 6749 §2.3.1), or an
+//! assertion signed with the private key (RFC 7523 §2.2).
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use portcullis_domain::{audit::Origin, secret::SecretText};
+use portcullis_domain::{audit::Origin, client_keys::ASSERTION_TYPE, secret::SecretText};
 
 use crate::{
-    app::tokens::ClientProof,
+    app::{
+        App,
+        client_keys::SignedAssertion,
+        tokens::{ClientProof, Given},
+    },
     oauth::{error::OAuthError, form::Form},
 };
 
@@ -14,7 +19,7 @@ use crate::{
 /// # Errors
 /// `invalid_request` when it says so in two ways, `invalid_client` when it says nothing that can
 /// be read.
-pub fn proof(headers: &HeaderMap, form: &Form, origin: Origin) -> Result<ClientProof, OAuthError> {
+pub fn proof(app: &App, headers: &HeaderMap, form: &Form, origin: Origin) -> Result<ClientProof, OAuthError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let basic = match (given.next(), given.next()) {
         (None, _) => None,
@@ -23,6 +28,13 @@ pub fn proof(headers: &HeaderMap, form: &Form, origin: Origin) -> Result<ClientP
             return Err(OAuthError::invalid_request("There is more than one Authorization header."));
         }
     };
+    if form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some() {
+        // RFC 7521 §4.2, RFC 6749 §2.3: one method only.
+        if basic.is_some() || form.get("client_secret").is_some() {
+            return Err(two_ways());
+        }
+        return assertion(app, form, origin);
+    }
     match (basic, form.get("client_id"), form.get("client_secret")) {
         (Some(_), _, Some(_)) => Err(two_ways()),
         (Some(value), id, None) => {
@@ -34,19 +46,41 @@ pub fn proof(headers: &HeaderMap, form: &Form, origin: Origin) -> Result<ClientP
             if id.is_some_and(|id| id != client_id) {
                 return Err(two_ways());
             }
-            Ok(ClientProof { client_id, secret, origin })
+            Ok(ClientProof { client_id, given: Given::Secret(secret), origin })
         }
         (None, Some(id), Some(secret)) => {
-            Ok(ClientProof { client_id: id.to_owned(), secret: SecretText::from(secret.to_owned()), origin })
+            let given = Given::Secret(SecretText::from(secret.to_owned()));
+            Ok(ClientProof { client_id: id.to_owned(), given, origin })
         }
         (None, ..) => Err(OAuthError::invalid_client(
-            "Send the Client ID and the Client Secret with HTTP Basic, or as client_id and client_secret in the body.",
+            "Send the Client ID and the Client Secret with HTTP Basic, or as client_id and client_secret in the body, \
+             or send a client_assertion.",
         )),
     }
 }
 
 fn two_ways() -> OAuthError {
-    OAuthError::invalid_request("The client is named in two ways. Use HTTP Basic or body parameters, not both.")
+    OAuthError::invalid_request(
+        "The client is named in two ways. Use one: HTTP Basic, body parameters, or a client assertion.",
+    )
+}
+
+/// RFC 7523 §2.2. What is wrong with the assertion itself is told: it depends on no client.
+fn assertion(app: &App, form: &Form, origin: Origin) -> Result<ClientProof, OAuthError> {
+    let (Some(text), Some(kind)) = (form.get("client_assertion"), form.get("client_assertion_type")) else {
+        return Err(OAuthError::invalid_request("Send client_assertion and client_assertion_type together."));
+    };
+    if kind != ASSERTION_TYPE {
+        return Err(OAuthError::invalid_request(format!("The client_assertion_type is to be {ASSERTION_TYPE}.")));
+    }
+    let assertion = SignedAssertion::read(text, app.signer.issuer(), app.clock.now())
+        .map_err(|why| OAuthError::invalid_client(why.to_string()))?;
+    let client_id = assertion.client_id().to_owned();
+    // RFC 7521 §4.2: a client_id that is sent as well is the same.
+    if form.get("client_id").is_some_and(|id| id != client_id) {
+        return Err(two_ways());
+    }
+    Ok(ClientProof { client_id, given: Given::Assertion(assertion), origin })
 }
 
 /// `Basic base64(form-encoded id ":" form-encoded secret)` (RFC 6749 §2.3.1, RFC 7617 §2).

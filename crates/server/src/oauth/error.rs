@@ -8,7 +8,11 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
-    app::tokens::{ClientRefused, NotIssued},
+    app::{
+        client_keys::NotBound,
+        dpop::ProofRefused,
+        tokens::{ClientRefused, NotIssued},
+    },
     error::Failure,
 };
 
@@ -69,6 +73,18 @@ impl OAuthError {
         Self::new(StatusCode::BAD_REQUEST, "unauthorized_client", description)
     }
 
+    /// `invalid_dpop_proof` (RFC 9449 §5).
+    #[must_use]
+    pub fn invalid_dpop_proof(description: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_dpop_proof", description)
+    }
+
+    /// Whether a new DPoP proof is wanted, for which a nonce is needed (RFC 9449 §8).
+    #[must_use]
+    pub fn wants_proof(&self) -> bool {
+        matches!(self.error, "invalid_dpop_proof" | "use_dpop_nonce")
+    }
+
     /// Another method than POST (RFC 6749 §3.2).
     #[must_use]
     pub fn wrong_method() -> Self {
@@ -105,6 +121,15 @@ impl From<ClientRefused> for OAuthError {
     fn from(refused: ClientRefused) -> Self {
         match refused {
             ClientRefused::Unproven => Self::invalid_client("The Client ID or the Client Secret is not right."),
+            ClientRefused::UnprovenKey => Self::invalid_client(
+                "The client assertion is not taken: the Client ID is unknown, or it is not signed with the key that is bound to it.",
+            ),
+            ClientRefused::Replayed => Self::invalid_client(
+                "The client assertion was used already. Make a new one, with a jti of its own, for each request.",
+            ),
+            ClientRefused::SecretOff => Self::invalid_client(
+                "The Client Secret of this credential is switched off. Send a client assertion signed with its private key.",
+            ),
             ClientRefused::TooOften(seconds) => Self {
                 status: StatusCode::TOO_MANY_REQUESTS,
                 retry_after: Some(seconds),
@@ -129,12 +154,36 @@ impl From<NotIssued> for OAuthError {
             NotIssued::UnknownApi => Self::invalid_target(
                 "No API with this identifier is registered here. Send resource as the API is registered, byte for byte.",
             ),
+            NotIssued::Proof(refused) => refused.into(),
+            NotIssued::ProofNeeded(identifier) => Self::invalid_dpop_proof(format!(
+                "The API {identifier} takes only tokens that are bound to a key. Send a DPoP proof (RFC 9449) with the request."
+            )),
             NotIssued::UnknownScope { identifier, scopes } if scopes.is_empty() => {
                 Self::invalid_scope(format!("The API {identifier} has no scopes. Leave scope out."))
             }
             NotIssued::UnknownScope { identifier, scopes } => Self::invalid_scope(format!(
                 "The scope is unknown or malformed. The API {identifier} has: {scopes}"
             )),
+        }
+    }
+}
+
+impl From<ProofRefused> for OAuthError {
+    fn from(refused: ProofRefused) -> Self {
+        let error = Self::invalid_dpop_proof(refused.to_string());
+        if refused == ProofRefused::NonceNeeded { Self { error: "use_dpop_nonce", ..error } } else { error }
+    }
+}
+
+impl From<NotBound> for OAuthError {
+    fn from(why: NotBound) -> Self {
+        match why {
+            NotBound::NotPossessed => Self::invalid_request(
+                "The proof is to be a client assertion of this Client ID, signed with the private key of the jwk.",
+            ),
+            NotBound::Client(refused) => refused.into(),
+            NotBound::Failed(Failure::Key(why)) => Self::invalid_request(why.to_string()),
+            NotBound::Failed(failure) => failure.into(),
         }
     }
 }

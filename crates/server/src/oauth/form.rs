@@ -13,7 +13,8 @@ use http_body_util::LengthLimitError;
 use crate::{config::MAX_BODY_BYTES, oauth::error::OAuthError};
 
 /// Parameters that carry a secret or say who is asking: never taken from the URL (§2.3.1).
-const NEVER_IN_URL: [&str; 5] = ["client_secret", "client_id", "token", "access_token", "client_assertion"];
+const NEVER_IN_URL: [&str; 6] =
+    ["client_secret", "client_id", "token", "access_token", "client_assertion", "proof"];
 
 /// The parameters by name. One without a value is as if it were not there (§3.2).
 #[derive(Debug)]

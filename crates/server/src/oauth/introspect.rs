@@ -12,7 +12,10 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use portcullis_domain::{audit::Origin, tokens::Claims};
+use portcullis_domain::{
+    audit::Origin,
+    tokens::{Claims, Confirmation},
+};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -49,20 +52,24 @@ struct Described {
     aud: String,
     iss: String,
     jti: Uuid,
+    /// What it is bound to (RFC 9449 §6.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
 }
 
 impl From<Claims> for Described {
     fn from(claims: Claims) -> Self {
         Self {
+            token_type: claims.token_type(),
             scope: claims.scope,
             client_id: claims.client_id,
-            token_type: "Bearer",
             exp: claims.exp,
             iat: claims.iat,
             sub: claims.sub,
             aud: claims.aud,
             iss: claims.iss,
             jti: claims.jti,
+            cnf: claims.cnf,
         }
     }
 }
@@ -88,7 +95,7 @@ pub async fn post(
     form: Form,
 ) -> Result<Response, OAuthError> {
     // §2.1: the caller is authenticated first.
-    let asker = app.authenticate_asker(&client::proof(&headers, &form, origin)?).await?;
+    let asker = app.authenticate_asker(client::proof(&app, &headers, &form, origin)?).await?;
     let token = form.get("token").ok_or_else(|| OAuthError::invalid_request("token is missing."))?;
     // §4: liveness, audience and standing in one look.
     let token = app.introspect(&asker, token).await?.map(Described::from);

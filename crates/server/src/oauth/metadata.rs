@@ -10,7 +10,12 @@ use serde_json::{Value, json};
 use crate::{app::App, assets};
 
 const CACHE: &str = "public, max-age=300";
-const AUTH_METHODS: [&str; 2] = ["client_secret_basic", "client_secret_post"];
+const AUTH_METHODS: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+
+/// The algorithms of client assertions and DPoP proofs.
+fn algorithms() -> [&'static str; 3] {
+    portcullis_verify::jwk::Algorithm::ALL.map(portcullis_verify::jwk::Algorithm::name)
+}
 
 fn scopes() -> Vec<&'static str> {
     SCOPES.iter().map(|(name, _)| *name).collect()
@@ -39,9 +44,13 @@ pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMa
             "response_types_supported": [],
             "scopes_supported": scopes(),
             "token_endpoint_auth_methods_supported": AUTH_METHODS,
+            "token_endpoint_auth_signing_alg_values_supported": algorithms(),
+            "dpop_signing_alg_values_supported": algorithms(),
             "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
+            "introspection_endpoint_auth_signing_alg_values_supported": algorithms(),
             "introspection_signing_alg_values_supported": [Algorithm::Es256.code()],
             "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
+            "revocation_endpoint_auth_signing_alg_values_supported": algorithms(),
             "protected_resources": [app.signer.audience()],
         }),
     )
@@ -56,6 +65,8 @@ pub async fn protected_resource(State(app): State<Arc<App>>, headers: HeaderMap)
             "authorization_servers": [app.config.public_url],
             "scopes_supported": scopes(),
             "bearer_methods_supported": ["header"],
+            "dpop_signing_alg_values_supported": algorithms(),
+            "dpop_bound_access_tokens_required": false,
             "resource_name": "Portcullis API",
         }),
     )

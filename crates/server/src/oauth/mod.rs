@@ -1,5 +1,6 @@
 //! The OAuth 2.0 door: one file per endpoint, its checks in the order of the RFC.
 
+pub mod bind_key;
 pub mod client;
 pub mod error;
 pub mod form;

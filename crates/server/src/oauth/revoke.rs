@@ -32,7 +32,7 @@ pub async fn post(
     form: Form,
 ) -> Result<Response, OAuthError> {
     // §2.1: the client is authenticated, then the token is seen to be its own.
-    let client = app.authenticate_client(&client::proof(&headers, &form, origin.clone())?).await?;
+    let client = app.authenticate_client(client::proof(&app, &headers, &form, origin.clone())?).await?;
     let token = form.get("token").ok_or_else(|| OAuthError::invalid_request("token is missing."))?;
     if !app.revoke_token(&client, token, &origin).await? {
         return Err(OAuthError::unauthorized_client("The token was issued to another client."));

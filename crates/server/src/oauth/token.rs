@@ -1,18 +1,19 @@
-//! `POST /oauth/token`: the client credentials grant (RFC 6749 §4.4), T-2.
+//! `POST /oauth/token`: the client credentials grant (RFC 6749 §4.4), T-2. With a DPoP proof the token
+//! is bound to its key (RFC 9449 §5), T-5.
 
 use std::sync::Arc;
 
 use axum::{
     Extension, Json,
     extract::State,
-    http::HeaderMap,
+    http::{HeaderMap, HeaderValue},
     response::{IntoResponse, Response},
 };
 use portcullis_domain::{audit::Origin, tokens::Claims};
 use serde::Serialize;
 
 use crate::{
-    app::{App, tokens::Wish},
+    app::{App, dpop, tokens::Wish},
     oauth::{
         client,
         error::{OAuthError, never_stored},
@@ -31,16 +32,26 @@ struct Body {
     scope: String,
 }
 
-/// Answers a token request.
-///
-/// # Errors
-/// As RFC 6749 §5.2 has them.
+/// Answers a token request. Whoever uses DPoP, or has to, is given a nonce for the next proof
+/// (RFC 9449 §8, §8.2).
 pub async fn post(
     State(app): State<Arc<App>>,
     Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     form: Form,
-) -> Result<Response, OAuthError> {
+) -> Response {
+    let answer = answer(&app, origin, &headers, &form).await;
+    let wanted = headers.contains_key("dpop") || answer.as_ref().is_err_and(OAuthError::wants_proof);
+    let mut response = answer.into_response();
+    let nonce = HeaderValue::try_from(app.nonces.newest(app.clock.now())).ok();
+    if let Some(nonce) = nonce.filter(|_| wanted) {
+        response.headers_mut().insert("dpop-nonce", nonce);
+    }
+    response
+}
+
+/// As RFC 6749 §5.2 has the errors.
+async fn answer(app: &App, origin: Origin, headers: &HeaderMap, form: &Form) -> Result<Response, OAuthError> {
     // §4.4.2: grant_type is required; other grants do not exist here (RFC 9700 §2.4).
     match form.get("grant_type") {
         Some("client_credentials") => {}
@@ -51,9 +62,12 @@ pub async fn post(
     }
     // §4.4.2: who is asking, then RFC 8707 §2, for which API, then §3.3, with which scope. All is read
     // from the store in the transaction that records the token.
-    let wish =
-        Wish { resource: form.get("resource").map(str::to_owned), scope: form.get("scope").map(str::to_owned) };
-    let issued = app.issue_token(client::proof(&headers, &form, origin)?, wish).await?;
+    let proof = client::proof(app, headers, form, origin)?;
+    // RFC 9449 §5. Before the client is looked at, so that asking for a nonce uses up no assertion.
+    let url = format!("{}/oauth/token", app.config.public_url);
+    let bound = dpop::header(headers)?.map(|proof| app.check_proof_of_request(proof, &url)).transpose()?;
+    let text = |name| form.get(name).map(str::to_owned);
+    let issued = app.issue_token(proof, Wish { resource: text("resource"), scope: text("scope"), bound }).await?;
     let claims = Claims {
         iss: app.signer.issuer().to_owned(),
         sub: issued.client_id.as_str().to_owned(),
@@ -63,10 +77,11 @@ pub async fn post(
         exp: issued.expires_at.as_second(),
         jti: issued.jti,
         scope: issued.scope.clone(),
+        cnf: issued.cnf,
     };
     let body = Body {
         access_token: app.signer.sign(&claims)?,
-        token_type: "Bearer",
+        token_type: claims.token_type(),
         expires_in: claims.exp - claims.iat,
         scope: issued.scope,
     };

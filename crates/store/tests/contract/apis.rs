@@ -30,6 +30,7 @@ fn api(name: &str, identifier: &str) -> Api {
         identifier: identifier.to_owned(),
         scopes: vec![scope("orders:read"), scope("!#[]~'")],
         lifespan_seconds: Some(3600),
+        requires_dpop: false,
     };
     Api { id: id(), settings, made_at: now() }
 }
@@ -69,6 +70,7 @@ async fn every_field_of_an_api_comes_back(fresh: Fresh) {
     b.settings.name = "Z".to_owned();
     b.settings.scopes.pop();
     b.settings.lifespan_seconds = Some(60);
+    b.settings.requires_dpop = true;
     let other = Settings { identifier: "urn:ignored".to_owned(), ..b.settings.clone() };
     assert!(fresh.act(async |act| act.change_api(b.id, &other).await.unwrap()).await);
     assert!(!fresh.act(async |act| act.change_api(id(), &other).await.unwrap()).await);

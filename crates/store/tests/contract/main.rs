@@ -8,6 +8,7 @@
 mod accounts;
 mod apis;
 mod audit;
+mod client_keys;
 mod credentials;
 mod federation;
 mod links;

@@ -10,6 +10,7 @@ use portcullis_domain::{
     accounts::{DisplayName, Email, Language, Role, Standing, Status, TimeZoneName, User, UserId},
     apis::{Api, OWN, Settings},
     audit::{By, Entry, Event, Origin},
+    client_keys::Method,
     credentials::{CREDENTIAL_LASTS, ClientId, Credential},
     secret::DigestKey,
 };
@@ -207,6 +208,8 @@ pub(crate) fn credential(owner: UserId) -> Credential {
         expires_at: now() + CREDENTIAL_LASTS,
         retired_at: None,
         revoked: None,
+        key: None,
+        secret_off_at: None,
     }
 }
 
@@ -229,5 +232,6 @@ pub(crate) fn token(credential: Uuid, seconds: i64) -> NewToken {
         expires_at: after(seconds + 3600),
         ip: "2001:db8::7".to_owned(),
         user_agent: "curl/8 '; DROP TABLE issued_tokens; --".to_owned(),
+        method: Method::Key,
     }
 }

@@ -35,6 +35,7 @@ fn on_record(token: &NewToken) -> IssuedToken {
         revoked_at: None,
         ip: token.ip.clone(),
         user_agent: token.user_agent.clone(),
+        method: token.method,
     }
 }
 

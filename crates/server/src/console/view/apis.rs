@@ -74,6 +74,8 @@ pub struct ApiForm {
     pub scope_rows: Vec<(String, String)>,
     /// The lifespan in seconds.
     pub lifespan: Field,
+    /// Whether it takes only tokens that are bound to a key (T-5).
+    pub requires_dpop: bool,
     /// How long its tokens last, from [`super::lasts`].
     pub lasts: String,
     /// The keys, the first made first.

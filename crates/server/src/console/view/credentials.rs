@@ -3,7 +3,7 @@
 use askama::Template;
 use portcullis_domain::{credentials::Suspension, secret::ClientSecret};
 
-use super::{Frame, Nav, Notice, Tab, When};
+use super::{Field, Frame, Nav, Notice, Tab, When};
 
 /// Whether generating is possible here, and if not, why (C-4, C-9, C-12).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,19 @@ pub struct LastUsed {
     pub ip: String,
     /// The program.
     pub user_agent: String,
+    /// With what it proved itself.
+    pub method: &'static str,
+}
+
+/// The public key that is bound to a credential (C-14).
+#[derive(Debug, Clone)]
+pub struct BoundKey {
+    /// Its thumbprint.
+    pub thumbprint: String,
+    /// Its kind and algorithm.
+    pub kind: &'static str,
+    /// When it was bound.
+    pub bound: When,
 }
 
 /// A credential that is there, active or suspended (C-13).
@@ -48,6 +61,12 @@ pub struct Held {
     pub generated: When,
     /// When it expires.
     pub expires: When,
+    /// Its public key, if one is bound.
+    pub key: Option<BoundKey>,
+    /// Why key and secret cannot be changed here; `None` when they can.
+    pub key_fixed: Option<String>,
+    /// When the secret was switched off, if it is off (C-15).
+    pub secret_off: Option<When>,
     /// Its last use, if there was one.
     pub last_used: Option<LastUsed>,
     /// How many of its tokens are valid now.
@@ -162,6 +181,36 @@ impl AccountCredentials {
     }
 }
 
+/// The page of a change of the ways in: `/account/credentials/key` and those beside it.
+#[derive(Debug, Clone, Template)]
+#[template(path = "credentials/change.html")]
+pub struct CredentialChange {
+    /// The frame.
+    pub frame: Frame,
+    /// The tab: [`Tab::Credentials`].
+    pub tab: Tab,
+    /// What just happened.
+    pub notice: Option<Notice>,
+    /// What it is called.
+    pub title: &'static str,
+    /// What it does.
+    pub what: &'static [&'static str],
+    /// The word on the button.
+    pub button: &'static str,
+    /// Where the form goes.
+    pub action: &'static str,
+    /// Whether something stops with it.
+    pub harsh: bool,
+    /// The Client ID of the credential that it is for.
+    pub client_id: String,
+    /// The public key, where one is asked for.
+    pub key: Option<Field>,
+    /// Whether the password is asked for again (C-12).
+    pub password_needed: bool,
+    /// What is wrong with the password that was given.
+    pub password_error: Option<String>,
+}
+
 /// The words for the moment a suspension began.
 #[must_use]
 pub fn suspended_when(why: &Suspension) -> &'static str {
@@ -261,6 +310,8 @@ pub struct UseRow {
     pub ip: String,
     /// To which program.
     pub user_agent: String,
+    /// With what it proved itself.
+    pub method: &'static str,
     /// The identifier of the API it is for.
     pub audience: String,
     /// When it ends.
