@@ -14,16 +14,20 @@ use serde_json::{Value, json};
 
 use crate::house::{House, ORDERS};
 
-/// The two ways of sending a secret, as the scripts are told of them.
-const WAYS: [&str; 2] = ["basic", "body"];
+/// How a client may authenticate, as the scripts are told of it: the secret in either place, a
+/// private key, and the secret with tokens that are bound to a key.
+const SECRET: &[&str] = &["basic", "body"];
+const KEY: &[&str] = &["basic", "body", "private_key_jwt"];
+const ALL: &[&str] = &["basic", "body", "private_key_jwt", "dpop"];
 
 fn dev(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev").join(path)
 }
 
 /// Runs it with the credential and the API's key in its environment, and gives what it printed.
-fn run(house: &House, mut command: Command) -> Value {
+fn run(house: &House, private_key: &str, mut command: Command) -> Value {
     command
+        .env("PRIVATE_KEY", private_key)
         .env("ISSUER", &house.url)
         .env("RESOURCE", ORDERS)
         .envs([("CLIENT_ID", &house.program.client_id), ("CLIENT_SECRET", &house.program.client_secret)])
@@ -52,12 +56,18 @@ async fn story_is_true(house: &House, story: &Value, introspects: bool) {
     assert!(house.program.is_active(token("kept")).await, "and nothing else was");
 }
 
-async fn tells_the_story(program: &Path, script: &str, introspects: bool) {
+async fn tells_the_story(program: &Path, script: &str, ways: &[&str], introspects: bool) {
     let house = House::build().await;
-    for way in WAYS {
+    let private_key = house.bind_key().await;
+    for way in ways {
         let mut command = Command::new(program);
         command.arg(dev(&format!("clients/{script}"))).arg(way);
-        story_is_true(&house, &run(&house, command), introspects).await;
+        let story = run(&house, &private_key, command);
+        story_is_true(&house, &story, introspects).await;
+        if *way == "dpop" {
+            let told = &story["told"];
+            assert!(told["token_type"] == "DPoP" && told["cnf"]["jkt"].is_string(), "{story}");
+        }
     }
 }
 
@@ -71,33 +81,33 @@ fn python() -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openid_client_needs_nothing_special() {
-    tells_the_story(Path::new("node"), "openid-client.mjs", true).await;
+    tells_the_story(Path::new("node"), "openid-client.mjs", ALL, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn oauth4webapi_needs_nothing_special() {
-    tells_the_story(Path::new("node"), "oauth4webapi.mjs", true).await;
+    tells_the_story(Path::new("node"), "oauth4webapi.mjs", ALL, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simple_oauth2_needs_nothing_special() {
-    tells_the_story(Path::new("node"), "simple-oauth2.mjs", false).await;
+    tells_the_story(Path::new("node"), "simple-oauth2.mjs", SECRET, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn authlib_needs_nothing_special() {
-    tells_the_story(&python(), "authlib_client.py", true).await;
+    tells_the_story(&python(), "authlib_client.py", KEY, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_oauthlib_needs_nothing_special() {
-    tells_the_story(&python(), "requests_oauthlib_client.py", false).await;
+    tells_the_story(&python(), "requests_oauthlib_client.py", SECRET, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_needs_nothing_special() {
     let house = House::build().await;
-    for way in WAYS {
+    for &way in SECRET {
         let curl = |path: &str, (id, secret): (&str, &str), form: &[&str]| {
             let mut command = Command::new("curl");
             command.args(["--silent", "--show-error", "--fail-with-body", "--cacert"]).arg(&house.trusted);

@@ -10,6 +10,8 @@ use std::{
 };
 
 use axum::{Json, Router, extract::State, http::HeaderMap};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use portcullis_domain::accounts::Role;
 use reqwest::{Certificate, Client, Method, StatusCode, redirect};
 use serde_json::{Value, json};
@@ -91,6 +93,24 @@ impl House {
         let answer = self.program.oauth("token", &form).await;
         assert_eq!(answer.status(), StatusCode::OK);
         json_of(answer).await["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Binds a new key to the credential, as `portcullis credential bind-key` does, and gives the
+    /// private one as PEM.
+    pub async fn bind_key(&self) -> String {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let point = pair.public_key_raw();
+        let jwk = json!({ "kty": "EC", "crv": "P-256",
+                          "x": BASE64URL.encode(&point[1..33]), "y": BASE64URL.encode(&point[33..]) });
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let id = &self.program.client_id;
+        let claims = json!({ "iss": id, "sub": id, "aud": self.url, "iat": now, "exp": now + 60, "jti": "bind" });
+        let key = EncodingKey::from_ec_der(pair.serialized_der());
+        let proof = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap();
+        let bound = self.program.oauth("bind-key", &[("jwk", &jwk.to_string()), ("proof", &proof)]).await;
+        assert_eq!(bound.status(), StatusCode::OK);
+        pair.serialize_pem()
     }
 
     pub fn world(&self) -> &World {
