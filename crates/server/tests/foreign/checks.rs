@@ -94,7 +94,7 @@ async fn forged(house: &House, good: &str) -> Vec<(&'static str, String)> {
         ("another algorithm", forge::resigned(good, &header("RS256"), |_| vec![1; 256])),
         ("changed claims", with_other_claims(good)),
         ("a changed signature", with_another_signature(good)),
-        ("ended", forge::signed(house, "at+jwt", &ended).await),
+        ("ended", forge::signed(house, good, "at+jwt", &ended).await),
     ];
     all.extend(
         forge::with_the_public_key(house, good).await.into_iter().map(|t| ("HS256 with the public key", t)),
@@ -116,11 +116,11 @@ async fn unsuitable(house: &House, good: &str, can: &Can) -> Vec<(&'static str, 
         ("no client", json!({ "client_id": null, "sub": null })),
         ("bound to a key", json!({ "cnf": { "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" } })),
     ] {
-        all.push((what, forge::signed(house, "at+jwt", &forge::changed(good, changes)).await));
+        all.push((what, forge::signed(house, good, "at+jwt", &forge::changed(good, changes)).await));
     }
     if can.type_of_token {
         let same = forge::changed(good, json!({}));
-        all.push(("another type", forge::signed(house, "token-introspection+jwt", &same).await));
+        all.push(("another type", forge::signed(house, good, "token-introspection+jwt", &same).await));
     }
     all
 }
@@ -188,9 +188,9 @@ pub async fn offline(house: &House, gateway: &Gateway, can: &Can) {
     let now = seconds();
     let good = house.token("").await;
     let old = forge::changed(&good, json!({ "iat": now - 86_000, "exp": now + 400 }));
-    passed(ask(gateway, &forge::signed(house, "at+jwt", &old).await).await);
+    passed(ask(gateway, &forge::signed(house, &good, "at+jwt", &old).await).await);
     let short = forge::changed(&good, json!({ "exp": now + 3 }));
-    let short = forge::signed(house, "at+jwt", &short).await;
+    let short = forge::signed(house, &good, "at+jwt", &short).await;
     passed(ask(gateway, &short).await);
     let begun = Instant::now();
     while ask(gateway, &short).await.status() == StatusCode::OK {

@@ -4,8 +4,9 @@ use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use portcullis_domain::secret::ExposeSecret;
-use portcullis_store::{Purpose, Sealed};
+use portcullis_store::{Database, Purpose, Sealed};
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::house::House;
 
@@ -27,14 +28,17 @@ pub fn changed(token: &str, changes: Value) -> Value {
     claims
 }
 
-/// Claims signed with the server's own key, under a header of this type.
-pub async fn signed(house: &House, typ: &str, claims: &Value) -> String {
-    let store = &house.world().app.store;
-    let keys = store.read().await.unwrap().signing_keys().await.unwrap();
-    let key = keys.last().unwrap();
-    let sealed = Sealed { key_id: key.sealed_by.clone(), bytes: key.sealed.clone() };
-    let document = store.keys().open(Purpose::SigningKey, &key.kid, &sealed).unwrap();
-    let header = Header { typ: Some(typ.to_owned()), kid: Some(key.kid.clone()), ..Header::new(Algorithm::ES256) };
+/// Claims signed with the key of the server that signed `good`, under a header of this type.
+pub async fn signed(house: &House, good: &str, typ: &str, claims: &Value) -> String {
+    let kid = jsonwebtoken::decode_header(good).unwrap().kid.unwrap();
+    let Database::Sqlite(path) = &house.world().database else { panic!("a House stands on SQLite") };
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let found = sqlx::query_as("SELECT sealed, sealed_by FROM signing_keys WHERE kid = $1").bind(&kid);
+    let (bytes, key_id): (Vec<u8>, String) = found.fetch_one(&mut connection).await.unwrap();
+    let keys = house.world().app.store.keys();
+    let document = keys.open(Purpose::SigningKey, &kid, &Sealed { key_id, bytes }).unwrap();
+    let header = Header { typ: Some(typ.to_owned()), kid: Some(kid), ..Header::new(Algorithm::ES256) };
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_ec_der(document.expose_secret())).unwrap()
 }
 
@@ -49,7 +53,9 @@ pub fn resigned(token: &str, header: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>
 /// HS256 with what everybody knows of the public key: as PEM, as JWK, as its point.
 pub async fn with_the_public_key(house: &House, token: &str) -> Vec<String> {
     let jwks = house.maria.client.get(format!("{}/.well-known/jwks.json", house.url));
-    let jwk = jwks.send().await.unwrap().json::<Value>().await.unwrap()["keys"][0].clone();
+    let jwks = jwks.send().await.unwrap().json::<Value>().await.unwrap();
+    let kid = jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
+    let jwk = jwks["keys"].as_array().unwrap().iter().find(|jwk| jwk["kid"] == *kid).unwrap().clone();
     let part = |name: &str| BASE64URL.decode(jwk[name].as_str().unwrap()).unwrap();
     let point = [&[4][..], &part("x"), &part("y")].concat();
     let start = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";

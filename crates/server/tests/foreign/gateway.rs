@@ -160,3 +160,21 @@ impl Drop for Gateway {
         }
     }
 }
+
+#[test]
+fn the_book_shows_every_recipe_that_is_tested() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let book = fs::read_to_string(here.join("../../docs/book/src/gateways.md")).unwrap();
+    let mut shown = 0;
+    for gateway in fs::read_dir(here.join("../../dev/gateways")).unwrap().map(Result::unwrap) {
+        for file in fs::read_dir(gateway.path()).unwrap().map(Result::unwrap) {
+            let path = format!("{}/{}", gateway.file_name().display(), file.file_name().display());
+            assert!(
+                book.contains(&format!("{{{{#include ../../../dev/gateways/{path}}}}}")),
+                "{path} is not in it"
+            );
+            shown += 1;
+        }
+    }
+    assert_eq!(book.matches("{{#include").count(), shown, "and nothing else");
+}
