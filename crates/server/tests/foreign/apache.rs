@@ -20,7 +20,15 @@ use crate::{
 };
 
 /// Neither module looks at `typ`, nor tells why claims do not suit.
-const CAN: Can = Can { type_of_token: false, unsuitable: StatusCode::FORBIDDEN };
+const CAN: Can = Can {
+    type_of_token: false,
+    unsuitable: StatusCode::FORBIDDEN,
+    unasked: StatusCode::UNAUTHORIZED,
+    without_keys: Some(StatusCode::UNAUTHORIZED),
+};
+
+/// This one keeps keys for 300 s at least.
+const OPENIDC: Can = Can { without_keys: None, ..CAN };
 
 /// What Debian's apache2.conf and a2enmod say, for a process without rights.
 const MAIN: &str = "
@@ -40,7 +48,8 @@ ErrorLog log
 LogLevel info
 ";
 
-async fn start(files: Files, module: &str, way: &str) -> Gateway {
+async fn start(mut files: Files, module: &str, way: &str) -> Gateway {
+    files.name("jwks_uri.expiry=60", "jwks_uri.expiry=1".to_owned());
     let here = files.path().display().to_string();
     let main = MAIN.replace("MODULES", "/usr/lib/apache2/modules").replace("MODULE", module);
     let recipe = format!("apache-{}/{way}.conf", module.trim_start_matches("auth_"));
@@ -94,9 +103,9 @@ async fn oauth2(house: &House, way: &str) -> Gateway {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apache_with_mod_oauth2_checks_tokens_offline() {
-    let house = House::build().await;
+    let mut house = House::build().await;
     let gateway = oauth2(&house, "offline").await;
-    checks::offline(&house, &gateway, &CAN).await;
+    checks::offline(&mut house, &gateway, &CAN).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,14 +117,14 @@ async fn apache_with_mod_oauth2_asks_about_tokens() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apache_with_mod_auth_openidc_checks_tokens_offline() {
-    let house = House::build().await;
+    let mut house = House::build().await;
     let gateway = start(Files::new(&house), "auth_openidc", "offline").await;
-    checks::offline(&house, &gateway, &CAN).await;
+    checks::offline(&mut house, &gateway, &OPENIDC).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn apache_with_mod_auth_openidc_asks_about_tokens() {
     let mut house = House::build().await;
     let gateway = start(Files::new(&house), "auth_openidc", "introspection").await;
-    checks::introspection(&mut house, &gateway, &CAN).await;
+    checks::introspection(&mut house, &gateway, &OPENIDC).await;
 }

@@ -2,10 +2,19 @@
 
 use std::process::Command;
 
+use reqwest::StatusCode;
+
 use crate::{
     checks::{self, Can},
     gateway::{Files, Gateway},
     house::House,
+};
+
+const CAN: Can = Can {
+    type_of_token: true,
+    unsuitable: StatusCode::UNAUTHORIZED,
+    unasked: StatusCode::SERVICE_UNAVAILABLE,
+    without_keys: Some(StatusCode::OK),
 };
 
 /// What Debian's haproxy.cfg says that matters here.
@@ -41,11 +50,9 @@ async fn start(house: &House, way: &str) -> Gateway {
 async fn haproxy_checks_tokens_offline() {
     let mut house = House::build().await;
     let gateway = start(&house, "offline").await;
-    checks::offline(&house, &gateway, &Can::ALL).await;
+    checks::offline(&mut house, &gateway, &CAN).await;
     let first_key = || std::fs::read(gateway.files.path().join("key-1.pem")).unwrap();
     let before = first_key();
-    drop(house.world.take());
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     assert_eq!((fetch_keys(&house, &gateway.files), first_key()), (1, before), "nothing is lost");
 }
 
@@ -53,5 +60,5 @@ async fn haproxy_checks_tokens_offline() {
 async fn haproxy_asks_about_tokens() {
     let mut house = House::build().await;
     let gateway = start(&house, "introspection").await;
-    checks::introspection(&mut house, &gateway, &Can::ALL).await;
+    checks::introspection(&mut house, &gateway, &CAN).await;
 }
