@@ -53,10 +53,7 @@ async fn start(mut files: Files, module: &str, way: &str) -> Gateway {
     let here = files.path().display().to_string();
     let main = MAIN.replace("MODULES", "/usr/lib/apache2/modules").replace("MODULE", module);
     let recipe = format!("apache-{}/{way}.conf", module.trim_start_matches("auth_"));
-    files.put(
-        "apache.conf",
-        &format!("ServerRoot {here}\nListen 127.0.0.1:{}\n{main}\nInclude {way}.conf\n", files.port),
-    );
+    files.put("apache.conf", &format!("ServerRoot {here}\n{main}\nInclude {way}.conf\n"));
     files.recipe(&recipe);
     files.recipe(&recipe.replace(way, "key"));
     let mut command = files.command("apache2");
