@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod bind_key;
 pub mod credential;
 pub mod flags;
 pub mod open;
@@ -39,7 +40,7 @@ enum Command {
     /// Make accounts on this machine, without a browser
     #[command(subcommand)]
     Admin(Admin),
-    /// Generate, show or revoke your credential at a running server
+    /// Generate, show or revoke your credential at a running server, or bind a key to it
     #[command(subcommand)]
     Credential(credential::Command),
     /// Look after the audit log

@@ -44,8 +44,26 @@ pub struct CredentialView {
     /// By which program, as it names itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_used_by: Option<String>,
+    /// With what it proved itself: `client_secret` or `private_key_jwt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_method: Option<&'static str>,
+    /// The public key that is bound to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<BoundKeyView>,
+    /// Whether its Client Secret works.
+    pub secret_works: bool,
     /// How many of its latest 10 000 tokens are valid now.
     pub valid_tokens: u64,
+}
+
+/// The public key that is bound to a credential.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BoundKeyView {
+    /// Its thumbprint (RFC 7638).
+    pub thumbprint: String,
+    /// When it was bound (RFC 3339, UTC).
+    #[schema(value_type = String, format = DateTime)]
+    pub bound_at: Timestamp,
 }
 
 /// A credential just generated: the only answer that ever holds the Client Secret (C-5).
@@ -91,7 +109,13 @@ impl From<Held> for CredentialView {
             expires_at: held.credential.expires_at,
             last_used_at: last.as_ref().map(|t| t.issued_at),
             last_used_from: last.as_ref().map(|t| t.ip.clone()),
+            last_used_method: last.as_ref().map(|t| t.method.code()),
             last_used_by: last.map(|t| t.user_agent),
+            secret_works: held.credential.secret_off_at.is_none(),
+            key: held
+                .credential
+                .key
+                .map(|key| BoundKeyView { thumbprint: key.thumbprint, bound_at: key.bound_at }),
             valid_tokens,
         }
     }

@@ -1,5 +1,5 @@
-//! `portcullis credential generate|show|revoke`: the **Credentials** tab from a terminal, through
-//! the API and so under the same rules. Neither the password nor the secret is kept.
+//! `portcullis credential generate|show|revoke|bind-key`: the **Credentials** tab from a terminal,
+//! through the API and so under the same rules. Neither the password nor the secret is kept.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::problem::Problem,
-    cli::{code, password},
+    cli::{bind_key::BindKey, code, password},
     config::is_loopback_url,
 };
 
@@ -33,6 +33,8 @@ pub enum Command {
         #[command(flatten)]
         who: Who,
     },
+    /// Make a key pair here, and bind the public key to a credential with its Client Secret, once
+    BindKey(BindKey),
     /// Revoke the credential: its programs stop at once, and that is final
     Revoke {
         /// Who and where
@@ -70,6 +72,22 @@ struct Generated {
     expires_at: String,
 }
 
+/// Who speaks to a server.
+///
+/// # Errors
+/// The library's.
+pub(crate) fn client(server: &str) -> Result<Client, String> {
+    let client = Client::builder();
+    // Only an https:// server may be behind a proxy: to others a secret would go in clear.
+    let client = if server.starts_with("https://") { client } else { client.no_proxy() };
+    client
+        .redirect(redirect::Policy::none())
+        .timeout(std::time::Duration::from_secs(30))
+        .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| e.to_string())
+}
+
 /// A session at the server, for the length of one command.
 struct Signed {
     client: Client,
@@ -84,15 +102,7 @@ impl Signed {
             return Err(format!("{server} is not https://, so the password would go in clear. Use https://"));
         }
         let password = password(who.password_stdin)?;
-        let client = Client::builder();
-        // Only an https:// server may be behind a proxy: to others the password would go in clear.
-        let client = if server.starts_with("https://") { client } else { client.no_proxy() };
-        let client = client
-            .redirect(redirect::Policy::none())
-            .timeout(std::time::Duration::from_secs(30))
-            .user_agent(concat!("portcullis/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| e.to_string())?;
+        let client = client(&server)?;
         let post = async |code: Option<&SecretText>| {
             let mut body = json!({ "email": who.email, "password": password.expose_secret() });
             if let Some(code) = code {
@@ -141,7 +151,7 @@ impl Signed {
 }
 
 /// An error of the client without the URL, and with its cause.
-fn plain(error: reqwest::Error) -> String {
+pub(crate) fn plain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
@@ -187,6 +197,7 @@ impl Command {
                 let view: Value = read(once(&who, Method::GET, "/api/v1/users/me/credential").await?).await?;
                 print_view(&view, who.json);
             }
+            Self::BindKey(bind) => bind.run().await?,
             Self::Revoke { who } => {
                 let view: Value =
                     read(once(&who, Method::POST, "/api/v1/users/me/credential/revoke").await?).await?;
@@ -256,9 +267,15 @@ fn print_view(view: &Value, as_json: bool) {
     if view.get("last_used_at").is_some() {
         let (at, from, by) =
             (text(view, "last_used_at"), text(view, "last_used_from"), text(view, "last_used_by"));
-        println!("Last used      {at} from {from} by {by}");
+        println!("Last used      {at} from {from} by {by} ({})", text(view, "last_used_method"));
     } else {
         println!("Last used      never");
+    }
+    let works = view.get("secret_works").and_then(Value::as_bool) != Some(false);
+    println!("Client Secret  {}", if works { "works" } else { "switched off" });
+    match view.get("key") {
+        Some(key) => println!("Public key     {} bound {}", text(key, "thumbprint"), text(key, "bound_at")),
+        None => println!("Public key     none"),
     }
     println!("Valid tokens   {}", view.get("valid_tokens").and_then(Value::as_u64).unwrap_or(0));
 }

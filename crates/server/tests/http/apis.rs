@@ -38,6 +38,7 @@ pub struct Orders {
     pub identifier: &'static str,
     pub scopes: &'static [(&'static str, &'static str)],
     pub lifespan: u32,
+    pub requires_dpop: bool,
 }
 
 impl Default for Orders {
@@ -47,6 +48,7 @@ impl Default for Orders {
             identifier: ORDERS,
             scopes: &[("orders:read", "Read orders"), ("orders:write", "Place orders")],
             lifespan: 3600,
+            requires_dpop: false,
         }
     }
 }
@@ -59,17 +61,22 @@ impl Orders {
             "identifier": self.identifier,
             "scopes": self.scopes.iter().map(scope).collect::<Vec<_>>(),
             "lifespan_seconds": self.lifespan,
+            "requires_dpop": self.requires_dpop,
         })
     }
 
     pub fn form(&self) -> Vec<(&'static str, String)> {
         let lines = self.scopes.iter().map(|(name, description)| format!("{name} {description}\r\n"));
-        vec![
+        let mut form = vec![
             ("name", self.name.to_owned()),
             ("identifier", self.identifier.to_owned()),
             ("scopes", lines.collect()),
             ("lifespan", self.lifespan.to_string()),
-        ]
+        ];
+        if self.requires_dpop {
+            form.push(("requires_dpop", "yes".to_owned()));
+        }
+        form
     }
 }
 
@@ -312,7 +319,7 @@ async fn a_change_is_for_tokens_from_then_on(world: World) {
     let mark = world.last_record().await;
     let path = format!("/api/v1/apis/{id}");
     let change = json!({
-        "name": "Orders, again", "lifespan_seconds": 60,
+        "name": "Orders, again", "lifespan_seconds": 60, "requires_dpop": false,
         "scopes": [{ "name": "orders:read", "description": "Read orders" }],
     });
     let changed = maria.request(Method::POST, &path).json(&change).send().await.unwrap();
@@ -397,7 +404,7 @@ async fn the_own_api_is_the_first_and_stays_as_it_is(world: World) {
     assert_eq!(all[0]["identifier"], format!("{}/api/v1", world.url));
     assert_eq!(all[0]["lifespan_seconds"], 86_400);
     let id = all[0]["id"].as_str().unwrap();
-    let change = json!({ "name": "x", "scopes": [], "lifespan_seconds": 60 });
+    let change = json!({ "name": "x", "scopes": [], "lifespan_seconds": 60, "requires_dpop": true });
     let changed = maria.request(Method::POST, &format!("/api/v1/apis/{id}")).json(&change).send().await.unwrap();
     assert_eq!(
         (changed.status(), json_of(changed).await["code"].clone()),

@@ -7,6 +7,7 @@ use jsonwebtoken::jwk::{Jwk, JwkSet, ThumbprintHash};
 use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
 
+use crate::client_keys::{Key, assert_at, bind};
 use crate::support::{FORM, World, header_of, json, on_both, on_sqlite};
 
 on_sqlite! {
@@ -17,6 +18,7 @@ on_sqlite! {
 on_both! {
     protocol25_the_issuer_is_byte_equal_to_iss_and_the_configuration
     protocol25_the_metadata_lists_only_what_works
+    protocol27_every_algorithm_that_is_listed_works_where_it_is_listed
     protocol26_the_key_set_has_public_members_only_and_unique_kids
     protocol26_the_key_set_is_cacheable_and_an_unchanged_one_costs_a_304
     protocol26_every_node_and_a_restart_serve_the_same_keys
@@ -61,9 +63,13 @@ async fn protocol25_every_member_is_the_right_one(world: World) {
         "response_types_supported",
         "scopes_supported",
         "token_endpoint_auth_methods_supported",
+        "token_endpoint_auth_signing_alg_values_supported",
+        "dpop_signing_alg_values_supported",
         "introspection_endpoint_auth_methods_supported",
+        "introspection_endpoint_auth_signing_alg_values_supported",
         "introspection_signing_alg_values_supported",
         "revocation_endpoint_auth_methods_supported",
+        "revocation_endpoint_auth_signing_alg_values_supported",
         "protected_resources",
     ];
     assert_eq!(members, BTreeSet::from(expected), "what is listed here is tested below");
@@ -84,6 +90,24 @@ async fn protocol25_the_issuer_is_byte_equal_to_iss_and_the_configuration(world:
         assert_eq!(seen["iss"], *issuer);
         let resource = json(get(place, "/.well-known/oauth-protected-resource/api/v1").await).await;
         assert_eq!(resource["authorization_servers"], serde_json::json!([issuer]));
+    }
+}
+
+async fn protocol27_every_algorithm_that_is_listed_works_where_it_is_listed(world: World) {
+    let maria = world.maria().await;
+    let program = maria.generate().await;
+    let token = program.token().await;
+    let metadata = json(get(&world, SERVER).await).await;
+    for key in [Key::p256(1), Key::ed25519(), Key::rsa()] {
+        bind(&maria, &program, &key).await;
+        for (endpoint, path) in [("token", "token"), ("introspection", "introspect"), ("revocation", "revoke")] {
+            let listed = texts(&metadata[format!("{endpoint}_endpoint_auth_signing_alg_values_supported")]);
+            assert!(listed.len() == 3 && listed.contains(key.algorithm()), "{endpoint}: {listed:?}");
+            let more = [("grant_type", "client_credentials"), ("token", token.as_str())];
+            let assertion = key.assertion(&world, &program.client_id);
+            let response = assert_at(&world.url, path, &assertion, &more).await;
+            assert_eq!(response.status(), StatusCode::OK, "{endpoint} {}", key.algorithm());
+        }
     }
 }
 
@@ -109,8 +133,8 @@ async fn protocol25_the_metadata_lists_only_what_works(world: World) {
     }
     for endpoint in ["token", "introspection", "revocation"] {
         let methods = texts(&metadata[format!("{endpoint}_endpoint_auth_methods_supported")]);
-        assert_eq!(methods, BTreeSet::from(["client_secret_basic", "client_secret_post"]), "{endpoint}");
-        for method in methods {
+        assert_eq!(methods, BTreeSet::from(["client_secret_basic", "client_secret_post", "private_key_jwt"]), "{endpoint}");
+        for method in methods.into_iter().filter(|m| *m != "private_key_jwt") {
             let form = format!("grant_type=client_credentials&token={token}");
             for who in [&program, &api] {
                 let (id, secret) = (&who.client_id, &who.client_secret);

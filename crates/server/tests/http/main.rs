@@ -9,12 +9,14 @@
 mod apis;
 mod audit;
 mod canary;
+mod client_keys;
 mod cli;
 mod console;
 mod crash;
 mod crash_postgres;
 mod credentials;
 mod discovery;
+mod dpop;
 mod federation;
 mod introspect;
 mod journey;

@@ -39,7 +39,7 @@ async fn narrow(program: &Program, scope: &str) -> String {
 async fn protocol21_no_token_is_401_bearer_without_an_error_code(world: World) {
     let program = world.maria().await.generate().await;
     for path in ["/api/v1/me", "/api/v1/users", "/api/v1/audit", "/api/v1/users/me/credential"] {
-        for authorization in [None, Some("Bearer"), Some("Basic eDp5"), Some("DPoP x"), Some("")] {
+        for authorization in [None, Some("Bearer"), Some("Basic eDp5"), Some("")] {
             let mut request = world.stranger().request(Method::GET, path);
             if let Some(value) = authorization {
                 request = request.header(header::AUTHORIZATION, value);

@@ -14,6 +14,8 @@ use serde_json::Value;
 
 #[path = "routes/apis.rs"]
 mod apis;
+#[path = "routes/client_keys.rs"]
+mod client_keys;
 #[path = "routes/people.rs"]
 mod people;
 
@@ -109,6 +111,7 @@ fn body(request: RequestBuilder, path: &str) -> RequestBuilder {
             request.form(&[("present_password", PASSWORD), ("new_password", "violet harbor mosaic thunder")])
         }
         "/account/credentials/revoke" => request.form(&[("client_id", "pcc_00000000000000000000")]),
+        path if client_keys::is_of_keys(path) => request.form(&client_keys::form("pcc_00000000000000000000")),
         _ if path.starts_with("/api/") => request,
         _ => request.form::<[(&str, &str); 0]>(&[]),
     }
@@ -151,7 +154,7 @@ async fn protocol31_the_console_takes_forms_and_nothing_else(world: World) {
     let mark = world.last_record().await;
     for route in all().into_iter().filter(|r| is_ours(r) && r.door == Door::Console) {
         let text = "email=maria%40acme.example&password=x&name=x&language=en-US&time_zone=UTC&client_id=x\
-                    &code=1&credential=x&older_key=day";
+                    &code=1&credential=x&older_key=day&key=x";
         for (kind, text) in [("text/plain", text), ("application/json", "{\"email\":\"a@b\",\"password\":\"x\"}")]
         {
             let request = maria.request(Method::POST, &filled(route.path));
@@ -188,6 +191,7 @@ async fn perform(world: &World, route: &Route) -> (i64, Response) {
     let request = match route.path {
         path if people::is_act(path) => people::request(world, path).await,
         path if apis::is_of_apis(path) => apis::request(world, path).await,
+        path if client_keys::is_of_keys(path) => client_keys::request(world, path).await,
         "/setup/{token}" => {
             let token = world.app.set_up_token().await.unwrap().unwrap();
             let token = portcullis_domain::secret::ExposeSecret::expose_secret(&token).to_owned();

@@ -33,6 +33,9 @@ fn page(state: CredentialState, confirm_revoke: bool) -> String {
 
 fn held(tokens_valid: u64) -> Held {
     Held {
+        key: None,
+        key_fixed: None,
+        secret_off: None,
         client_id: "pcc_01k9v7m2q8e5t4w0z3r6".to_owned(),
         generated: when("2026-11-23T14:02:00Z"),
         expires: when("2036-11-20T14:02:00Z"),
