@@ -47,10 +47,21 @@ async fn start(house: &House, way: &str) -> Gateway {
     files.start(command).await
 }
 
+/// What nginx asks itself is nobody else's to ask.
+async fn is_not_there(house: &House, gateway: &Gateway, paths: [&str; 2]) {
+    let token = house.token("").await;
+    for path in paths {
+        let url = format!("http://127.0.0.1:{}/_portcullis/{path}", gateway.files.port);
+        let answer = gateway.client.post(url).bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nginx_checks_tokens_offline() {
     let mut house = House::build().await;
     let gateway = start(&house, "offline").await;
+    is_not_there(&house, &gateway, ["token", "keys"]).await;
     checks::offline(&mut house, &gateway, &CAN).await;
 }
 
@@ -58,5 +69,6 @@ async fn nginx_checks_tokens_offline() {
 async fn nginx_asks_about_tokens() {
     let mut house = House::build().await;
     let gateway = start(&house, "introspection").await;
+    is_not_there(&house, &gateway, ["token", "introspect"]).await;
     checks::introspection(&mut house, &gateway, &CAN).await;
 }
