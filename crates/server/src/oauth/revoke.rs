@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension,
+    Extension, Json,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use portcullis_domain::audit::Origin;
+use serde_json::json;
 
 use crate::{
     app::App,
@@ -36,7 +37,8 @@ pub async fn post(
     if !app.revoke_token(&client, token, &origin).await? {
         return Err(OAuthError::unauthorized_client("The token was issued to another client."));
     }
-    let mut response = StatusCode::OK.into_response();
+    // §2.2: the status says it all. The object is for clients that read every answer as JSON.
+    let mut response = Json(json!({})).into_response();
     never_stored(&mut response);
     Ok(response)
 }
