@@ -10,6 +10,7 @@ use crate::{
     closed_set::closed_set,
     credentials::CROCKFORD,
     federation::{invalid, one_line},
+    keys::Algorithm,
     secret::KeyedDigest,
     tokens::{LIFESPANS, SCOPES},
 };
@@ -61,6 +62,8 @@ pub struct Settings {
     /// How long its tokens live, in seconds (T-1); absent for the product's own API, whose tokens
     /// live as long as the configuration says.
     pub lifespan_seconds: Option<u32>,
+    /// What its tokens are signed with.
+    pub algorithm: Algorithm,
 }
 
 /// What somebody typed to register an API.
@@ -74,6 +77,8 @@ pub struct Typed {
     pub scopes: Vec<Scope>,
     /// The lifespan in seconds, in digits.
     pub lifespan: String,
+    /// The code of the algorithm; empty: ES256.
+    pub algorithm: String,
 }
 
 /// Reads scopes from text: one a line, the name, then after a space what it allows.
@@ -159,6 +164,14 @@ fn lifespan(text: &str) -> Result<u32, Invalid> {
     })
 }
 
+fn algorithm(text: &str) -> Result<Algorithm, Invalid> {
+    if text.is_empty() {
+        return Ok(Algorithm::Es256);
+    }
+    Algorithm::from_code(text)
+        .ok_or_else(|| invalid("algorithm", "Choose ES256, EdDSA or RS256.".to_owned()))
+}
+
 impl Settings {
     /// Reads what was typed.
     ///
@@ -169,12 +182,13 @@ impl Settings {
         let identifier = identifier(&typed.identifier);
         let scopes = scopes(&typed.scopes);
         let lifespan = lifespan(&typed.lifespan);
-        match (name, identifier, scopes, lifespan) {
-            (Ok(name), Ok(identifier), Ok(scopes), Ok(seconds)) => {
-                Ok(Self { name, identifier, scopes, lifespan_seconds: Some(seconds) })
+        let algorithm = algorithm(&typed.algorithm);
+        match (name, identifier, scopes, lifespan, algorithm) {
+            (Ok(name), Ok(identifier), Ok(scopes), Ok(seconds), Ok(algorithm)) => {
+                Ok(Self { name, identifier, scopes, lifespan_seconds: Some(seconds), algorithm })
             }
-            (name, identifier, scopes, lifespan) => {
-                let wrong = [name.err(), identifier.err(), scopes.err(), lifespan.err()];
+            (name, identifier, scopes, lifespan, algorithm) => {
+                let wrong = [name.err(), identifier.err(), scopes.err(), lifespan.err(), algorithm.err()];
                 Err(wrong.into_iter().flatten().collect())
             }
         }
@@ -183,7 +197,13 @@ impl Settings {
     /// What the product's own API is registered with.
     #[must_use]
     pub fn own(identifier: String) -> Self {
-        Self { name: OWN_NAME.to_owned(), identifier, scopes: own_scopes(), lifespan_seconds: None }
+        Self {
+            name: OWN_NAME.to_owned(),
+            identifier,
+            scopes: own_scopes(),
+            lifespan_seconds: None,
+            algorithm: Algorithm::Es256,
+        }
     }
 }
 
@@ -351,7 +371,7 @@ pub enum ApiRefused {
     #[error("This API has two valid keys already. Remove one, or make a new key that stops the others at once.")]
     TooManyKeys,
     /// An access token asked (T-4).
-    #[error("APIs are managed by a Super Admin who is signed in, not with an access token.")]
+    #[error("This is for a Super Admin who is signed in, not for an access token.")]
     ByToken,
 }
 
