@@ -8,7 +8,7 @@
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::closed_set::closed_set;
+use crate::{accounts::Invalid, closed_set::closed_set, federation::one_line};
 
 closed_set! {
     /// A signature algorithm of access tokens (RFC 7518 §3.1, RFC 8037 §3.1).
@@ -35,6 +35,41 @@ closed_set! {
         Retired => "retired", "Retired";
         /// It was taken out of the key set at once.
         Withdrawn => "withdrawn", "Withdrawn";
+    }
+}
+
+closed_set! {
+    /// What is kept under a master key.
+    Kept {
+        /// The private parts of signing keys.
+        SigningKeys => "signing_keys", "signing keys";
+        /// The public parts of signing keys: sealed so that nobody puts in another.
+        PublicKeys => "public_keys", "public parts of signing keys";
+        /// Client secrets of sign-in providers.
+        ProviderSecrets => "provider_secrets", "secrets of sign-in providers";
+        /// Secrets of authenticator apps.
+        AuthenticatorApps => "authenticator_apps", "authenticator apps";
+        /// Mails that wait.
+        Mails => "mails", "mails that wait";
+        /// What is under way in browsers.
+        Ceremonies => "ceremonies", "sign-ins under way";
+        /// Digests of Client Secrets.
+        ClientSecrets => "client_secrets", "Client Secrets";
+        /// Digests of the secrets of APIs' keys.
+        ApiKeys => "api_keys", "keys of APIs";
+        /// Digests of recovery codes.
+        RecoveryCodes => "recovery_codes", "recovery codes";
+        /// Links of the chain of the audit log.
+        AuditRecords => "audit_records", "audit records";
+    }
+}
+
+impl Kept {
+    /// Whether it is sealed, so that it can be sealed anew under another key. A digest cannot: what it
+    /// is of is not there.
+    #[must_use]
+    pub fn is_sealed(self) -> bool {
+        !matches!(self, Self::ClientSecrets | Self::ApiKeys | Self::RecoveryCodes | Self::AuditRecords)
     }
 }
 
@@ -210,6 +245,17 @@ pub fn withdraw(keys: &[SigningKey], key: &SigningKey, now: Timestamp) -> Result
             Ok(Withdrawal { active: Some(next.kid.clone()), needs_upcoming: true })
         }
     }
+}
+
+/// The most characters of the reason for a withdrawal.
+const REASON_MAX_CHARS: usize = 200;
+
+/// Reads why a key is withdrawn.
+///
+/// # Errors
+/// When there is nothing, or too much.
+pub fn reason(text: &str) -> Result<String, Invalid> {
+    one_line("reason", text, REASON_MAX_CHARS, "why, for the audit log")
 }
 
 /// The members of a public key as base64url text, from which everything public about it follows.

@@ -9,6 +9,7 @@ use portcullis_domain::{
     apis::ApiRefused,
     credentials::{GenerateRefused, RevokeRefused},
     federation::FederationRefused,
+    keys::KeyRefused,
     links::LinkRefused,
     mfa::MfaRefused,
 };
@@ -83,6 +84,9 @@ pub enum Failure {
     /// An API was not managed.
     #[error(transparent)]
     Api(#[from] ApiRefused),
+    /// Nothing was done to a signing key.
+    #[error(transparent)]
+    Key(#[from] KeyRefused),
     /// Set-up has been done, or the link is not right.
     #[error("This set-up link is not valid. The first Super Admin may have been made already: sign in.")]
     SetUpOver,
@@ -158,6 +162,7 @@ impl Failure {
             }
             Self::Api(ApiRefused::Own | ApiRefused::TooManyKeys) => StatusCode::CONFLICT,
             Self::Api(ApiRefused::ByToken) => StatusCode::FORBIDDEN,
+            Self::Key(_) => StatusCode::CONFLICT,
             Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
             Self::Link(_) => StatusCode::GONE,
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -191,6 +196,7 @@ impl Failure {
             Self::Link(why) => why.code(),
             Self::Federation(why) => why.code(),
             Self::Api(why) => why.code(),
+            Self::Key(why) => why.code(),
             Self::SetUpOver => "set_up_over",
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",

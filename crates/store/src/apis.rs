@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use portcullis_domain::{
     apis::{Api, ApiKey, ApiKeyId, OWN, Settings, own_scopes, scopes_of, text_of},
     audit::printable,
+    keys::Algorithm,
     secret::KeyedDigest,
 };
 use uuid::Uuid;
@@ -30,6 +31,7 @@ struct ApiRow {
     identifier: String,
     scopes: String,
     lifespan_seconds: Option<i64>,
+    algorithm: String,
     api_made_at: i64,
 }
 
@@ -62,6 +64,7 @@ impl TryFrom<ApiRow> for Api {
             // Those of the product's own API are what this version has.
             scopes: if r.api_id == OWN { own_scopes() } else { scopes_of(&r.scopes) },
             lifespan_seconds: r.lifespan_seconds.map(seconds).transpose()?,
+            algorithm: Algorithm::from_code(&r.algorithm).ok_or_else(|| corrupt("algorithm", &r.algorithm))?,
         };
         Ok(Self { id: r.api_id, settings, made_at: instant(r.api_made_at)? })
     }
@@ -87,7 +90,7 @@ impl TryFrom<KeyRow> for ApiKey {
 /// The columns of an [`ApiRow`], of the table alias `a`.
 macro_rules! api_columns {
     () => {
-        "a.id AS api_id, a.name, a.identifier, a.scopes, a.lifespan_seconds, a.made_at AS api_made_at"
+        "a.id AS api_id, a.name, a.identifier, a.scopes, a.lifespan_seconds, a.algorithm, a.made_at AS api_made_at"
     };
 }
 
@@ -144,8 +147,8 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Conflict`] when there is one with this identifier.
     pub async fn add_api(&mut self, api: &Api) -> Result<(), StoreError> {
-        let sql = "INSERT INTO apis (id, name, identifier, scopes, lifespan_seconds, made_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6)";
+        let sql = "INSERT INTO apis (id, name, identifier, scopes, lifespan_seconds, algorithm, made_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
         let settings = &api.settings;
         query!(
             self,
@@ -156,22 +159,23 @@ impl Tx {
             settings.identifier.as_str(),
             if api.is_own() { String::new() } else { text_of(&settings.scopes) },
             settings.lifespan_seconds.map(i64::from),
+            settings.algorithm.code(),
             api.made_at.as_microsecond(),
         )
         .map(drop)
     }
 
-    /// Writes what may change of an API: name, scopes, lifespan. `false` when it is not there. A
+    /// Writes what may change of an API: name, scopes, lifespan, algorithm. `false` when it is not there. A
     /// token that is being issued gets all of the old or all of the new (C-11).
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn change_api(&mut self, id: Uuid, settings: &Settings) -> Result<bool, StoreError> {
         self.hold_tokens().await?;
-        let sql = "UPDATE apis SET name = $1, scopes = $2, lifespan_seconds = $3 \
-                   WHERE id = $4 AND removed_at IS NULL";
+        let sql = "UPDATE apis SET name = $1, scopes = $2, lifespan_seconds = $3, algorithm = $4 \
+                   WHERE id = $5 AND removed_at IS NULL";
         let (scopes, seconds) = (text_of(&settings.scopes), settings.lifespan_seconds.map(i64::from));
-        Ok(query!(self, execute, sql, settings.name.as_str(), scopes, seconds, id)? == 1)
+        Ok(query!(self, execute, sql, settings.name.as_str(), scopes, seconds, settings.algorithm.code(), id)? == 1)
     }
 
     /// Gives the product's own API the identifier that follows from the address of the server.

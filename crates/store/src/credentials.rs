@@ -36,6 +36,7 @@ pub(crate) struct PresentedRow {
     pub(crate) credential: CredentialRow,
     #[sqlx(flatten)]
     pub(crate) owner: StandingRow,
+    key_set: i64,
 }
 
 /// A credential and the facts of its owner, read together: all that its standing needs.
@@ -45,6 +46,8 @@ pub struct PresentedClient {
     pub credential: Credential,
     /// Its owner's role, status and MFA at the same instant.
     pub owner: OwnerStanding,
+    /// The version of the key set at the same instant.
+    pub key_set: i64,
 }
 
 impl TryFrom<CredentialRow> for Credential {
@@ -76,7 +79,7 @@ impl TryFrom<CredentialRow> for Credential {
 impl TryFrom<PresentedRow> for PresentedClient {
     type Error = StoreError;
     fn try_from(r: PresentedRow) -> Result<Self, StoreError> {
-        Ok(Self { credential: r.credential.try_into()?, owner: r.owner.try_into()? })
+        Ok(Self { credential: r.credential.try_into()?, owner: r.owner.try_into()?, key_set: r.key_set })
     }
 }
 
@@ -94,7 +97,7 @@ macro_rules! presented_columns {
         concat!(
             $crate::credentials::credential_columns!(),
             ", u.role, u.role_since, u.status, u.status_since, u.mfa_since, \
-             u.password_hash IS NOT NULL AS has_password"
+             u.password_hash IS NOT NULL AS has_password, (SELECT version FROM key_set) AS key_set"
         )
     };
 }

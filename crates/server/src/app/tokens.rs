@@ -17,6 +17,7 @@ use portcullis_domain::{
     apis::{Api, ApiKeyId, OWN},
     audit::{By, Entry, Event, Origin},
     credentials::{ClientId, Standing},
+    keys::Algorithm,
     secret::{DigestKey, ExposeSecret, KeyedDigest, SecretText},
     sessions::Actor,
     tokens::{Claims, ends_at},
@@ -26,7 +27,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    app::{App, Caller, Via},
+    app::{
+        App, Caller, Via,
+        keys::{KeySet, Signer},
+    },
     clock::Clock,
     error::Failure,
 };
@@ -126,6 +130,10 @@ pub struct Issued {
     pub audience: String,
     /// What it may do there, space separated.
     pub scope: String,
+    /// What it is to be signed with.
+    pub algorithm: Algorithm,
+    /// The keys that sign, as of the transaction that put it on record.
+    pub keys: Arc<KeySet>,
 }
 
 struct Request {
@@ -168,6 +176,7 @@ impl Digests {
 
 /// Decides about presented clients.
 struct Gate {
+    signer: Arc<Signer>,
     store: Store,
     clock: Clock,
     digests: Digests,
@@ -204,11 +213,11 @@ fn unknown_key(id: &str) -> Failure {
 impl Issuer {
     /// Starts the task that gathers requests.
     #[must_use]
-    pub fn start(store: Store, clock: Clock, own: Api, own_lifespan: u32) -> Self {
+    pub fn start(signer: Arc<Signer>, store: Store, clock: Clock, own: Api, own_lifespan: u32) -> Self {
         let (queue, mut waiting) = mpsc::channel::<Request>(QUEUE);
         let parallel = if store.has_many_writers() { PARALLEL } else { 1 };
         let digests = Digests::new(&store, &clock, Purpose::ClientSecret);
-        let gate = Arc::new(Gate { store, clock, digests, own, own_lifespan });
+        let gate = Arc::new(Gate { signer, store, clock, digests, own, own_lifespan });
         let worker = Arc::clone(&gate);
         tokio::spawn(async move {
             let turns = Arc::new(Semaphore::new(parallel));
@@ -233,7 +242,7 @@ impl Issuer {
 impl Gate {
     async fn issue(&self, batch: Vec<Request>) {
         let decided = tokio::time::timeout(PATIENCE, self.decide(&batch)).await;
-        match decided.unwrap_or_else(|_| Err(StoreError::timed_out())) {
+        match decided.unwrap_or_else(|_| Err(StoreError::timed_out().into())) {
             Ok(decided) => {
                 for (request, decision) in batch.into_iter().zip(decided) {
                     // Nobody may be waiting any more; the token is on record all the same.
@@ -241,11 +250,12 @@ impl Gate {
                 }
             }
             Err(error) => {
+                error.log();
                 tracing::error!(%error, requests = batch.len(), "token requests were not served");
                 for request in batch {
                     // No token left the server, so repeating is safe in every case.
                     let failure = match &error {
-                        StoreError::Corrupt(what) => Failure::Internal(what.clone()),
+                        Failure::Internal(what) => Failure::Internal(what.clone()),
                         _ => Failure::Busy,
                     };
                     let _ = request.answer.send(Err(ClientRefused::Failed(failure).into()));
@@ -259,7 +269,7 @@ impl Gate {
     /// The client comes first (RFC 6749 §4.4.2): only for one that is proven and active is looked
     /// which APIs there are. So a stranger learns nothing of them, and an unknown id and a wrong
     /// secret stay the same work whatever they ask for (protocol 9).
-    async fn decide(&self, batch: &[Request]) -> Result<Vec<Result<Issued, NotIssued>>, StoreError> {
+    async fn decide(&self, batch: &[Request]) -> Result<Vec<Result<Issued, NotIssued>>, Failure> {
         let mut tx = self.store.issue().await?;
         let asked: Vec<&str> = batch.iter().map(|r| r.proof.client_id.as_str()).collect();
         let found = tx.presented_clients(&asked).await?;
@@ -273,6 +283,9 @@ impl Gate {
         let proven = batch.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
         let named: BTreeSet<&str> = proven.filter_map(|(r, _)| self.other_api(&r.wish)).collect();
         let apis = tx.apis_named(&named.into_iter().collect::<Vec<_>>()).await?;
+        // Nobody who was not found gets a token, so there is a version whenever a key is needed.
+        let key_set = found.values().next().map_or(0, |c| c.key_set);
+        let keys = self.signer.at(&mut tx, key_set).await?;
         let apis: HashMap<&str, &Api> = apis.iter().map(|a| (a.settings.identifier.as_str(), a)).collect();
         let mut tokens = Vec::with_capacity(batch.len());
         let decided = batch
@@ -284,7 +297,7 @@ impl Gate {
                     None => &self.own,
                     Some(identifier) => apis.get(identifier).copied().ok_or(NotIssued::UnknownApi)?,
                 };
-                let (token, issued) = self.issued(request, (client, api), now)?;
+                let (token, issued) = self.issued(request, (client, api), &keys, now)?;
                 tokens.push(token);
                 Ok(issued)
             })
@@ -306,6 +319,7 @@ impl Gate {
         &self,
         request: &Request,
         (client, api): Proven<'_>,
+        keys: &Arc<KeySet>,
         now: Timestamp,
     ) -> Result<(NewToken, Issued), NotIssued> {
         let identifier = &api.settings.identifier;
@@ -326,7 +340,8 @@ impl Gate {
             user_agent: request.proof.origin.user_agent.clone(),
         };
         let (client_id, audience) = (credential.client_id.clone(), identifier.clone());
-        Ok((token, Issued { jti, issued_at: now, expires_at, client_id, audience, scope }))
+        let (algorithm, keys) = (api.settings.algorithm, Arc::clone(keys));
+        Ok((token, Issued { jti, issued_at: now, expires_at, client_id, audience, scope, algorithm, keys }))
     }
 }
 
@@ -398,8 +413,15 @@ impl App {
     /// # Errors
     /// The database's: in doubt a token is neither active nor inactive, but unanswered (I6).
     pub async fn active_token(&self, token: &str) -> Result<Option<(Claims, TokenOnRecord)>, Failure> {
-        let Some(claims) = self.signer.verify(token) else { return Ok(None) };
-        let Some(on_record) = self.store.read().await?.token_on_record(claims.jti).await? else { return Ok(None) };
+        let Some((claims, key_set)) = self.signer.verify(token).await? else { return Ok(None) };
+        let mut tx = self.store.read().await?;
+        let Some(on_record) = tx.token_on_record(claims.jti).await? else { return Ok(None) };
+        // The key may have been withdrawn meanwhile, on any node.
+        let latest = on_record.client.key_set;
+        if latest > key_set && !self.signer.still_verifies(&mut tx, token, latest).await? {
+            return Ok(None);
+        }
+        drop(tx);
         let now = self.clock.now();
         let client = &on_record.client;
         let standing = client.credential.standing(&client.owner, now);
@@ -437,7 +459,7 @@ impl App {
         token: &str,
         origin: &Origin,
     ) -> Result<bool, Failure> {
-        let Some(claims) = self.signer.verify(token) else { return Ok(true) };
+        let Some((claims, _)) = self.signer.verify(token).await? else { return Ok(true) };
         let mut act = self.store.act().await?;
         let Some(on_record) = act.token_on_record(claims.jti).await? else { return Ok(true) };
         let client_id = client.credential.client_id.as_str().to_owned();

@@ -45,6 +45,8 @@ pub struct Form {
     identifier: Option<String>,
     scopes: String,
     lifespan: String,
+    #[serde(default)]
+    algorithm: String,
 }
 
 /// What is to become of the key that is there, and which keys the page showed.
@@ -62,6 +64,7 @@ impl Form {
             identifier: self.identifier.clone().unwrap_or_default(),
             scopes: scopes_of(&self.scopes),
             lifespan: self.lifespan.clone(),
+            algorithm: self.algorithm.clone(),
         }
     }
 }
@@ -105,6 +108,7 @@ fn form(app: &App, caller: &Caller, present: Option<&ApiWithKeys>, typed: &Form)
             .map(|a| a.settings.scopes.iter().map(|s| (s.name.clone(), s.description.clone())).collect())
             .unwrap_or_default(),
         lifespan: Field::new(&typed.lifespan),
+        algorithm: Field::new(&typed.algorithm),
         lasts: api.map(|a| lasts(a.lifespan(app.config.token_lifespan_seconds))).unwrap_or_default(),
         keys: present.map(key_rows).unwrap_or_default(),
         seen: present.map(|p| ids_of(&p.keys)).unwrap_or_default(),
@@ -119,6 +123,7 @@ fn with_errors(mut form: ApiForm, wrong: Vec<Invalid>) -> ApiForm {
             "name" => &mut form.name.error,
             "identifier" => &mut form.identifier.error,
             "scopes" => &mut form.scopes.error,
+            "algorithm" => &mut form.algorithm.error,
             _ => &mut form.lifespan.error,
         };
         *place = Some(message);
@@ -133,6 +138,7 @@ fn as_typed(app: &App, present: &ApiWithKeys) -> Form {
         identifier: None,
         scopes: text_of(&settings.scopes),
         lifespan: present.api.lifespan(app.config.token_lifespan_seconds).to_string(),
+        algorithm: settings.algorithm.code().to_owned(),
     }
 }
 
@@ -169,6 +175,7 @@ pub async fn new(State(app): State<Arc<App>>, Extension(caller): Extension<Calle
         identifier: None,
         scopes: String::new(),
         lifespan: TOKEN_LASTS_SECONDS.to_string(),
+        algorithm: String::new(),
     };
     page_with(StatusCode::OK, &form(&app, &caller, None, &typed))
 }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap, response::Response};
-use portcullis_domain::{keys::Algorithm, tokens::SCOPES};
+use portcullis_domain::tokens::SCOPES;
 use serde_json::{Value, json};
 
-use crate::{app::App, assets};
+use crate::{app::App, assets, oauth::error::OAuthError};
 
 const CACHE: &str = "public, max-age=300";
 const AUTH_METHODS: [&str; 2] = ["client_secret_basic", "client_secret_post"];
@@ -25,9 +25,16 @@ fn document(headers: &HeaderMap, value: &Value) -> Response {
 ///
 /// Of APIs it names the product's own alone, with its scopes: which others are registered is for
 /// those who hold a credential (§2 leaves out what is not advertised).
-pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+///
+/// # Errors
+/// 503 when it cannot be read which algorithms are in use.
+pub async fn authorization_server(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, OAuthError> {
     let issuer = &app.config.public_url;
-    document(
+    let algorithms = app.signer.current().await?.algorithms();
+    Ok(document(
         &headers,
         &json!({
             "issuer": issuer,
@@ -40,11 +47,11 @@ pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMa
             "scopes_supported": scopes(),
             "token_endpoint_auth_methods_supported": AUTH_METHODS,
             "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
-            "introspection_signing_alg_values_supported": [Algorithm::Es256.code()],
+            "introspection_signing_alg_values_supported": algorithms,
             "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
             "protected_resources": [app.signer.audience()],
         }),
-    )
+    ))
 }
 
 /// `GET /.well-known/oauth-protected-resource/api/v1`.

@@ -65,7 +65,7 @@ pub async fn post(
         scope: issued.scope.clone(),
     };
     let body = Body {
-        access_token: app.signer.sign(&claims)?,
+        access_token: issued.keys.sign(issued.algorithm, &claims)?,
         token_type: "Bearer",
         expires_in: claims.exp - claims.iat,
         scope: issued.scope,

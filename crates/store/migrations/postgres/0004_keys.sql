@@ -3,7 +3,8 @@
 ALTER TABLE apis ADD COLUMN algorithm TEXT NOT NULL DEFAULT 'ES256';
 
 ALTER TABLE signing_keys
-    ADD COLUMN public          TEXT,          -- the public key (RFC 7638 §3); absent until the server has read a key from before
+    ADD COLUMN public          BYTEA,         -- the public key, sealed so that nobody puts in another; absent until
+    ADD COLUMN public_by       TEXT,          -- the server has read a key from before
     -- created_at: in the key set since then
     ADD COLUMN active_at       BIGINT,        -- signs since then
     ADD COLUMN retiring_at     BIGINT,        -- signs no more since then
@@ -16,6 +17,7 @@ ALTER TABLE signing_keys
     -- The private part is gone when the key signs no more.
     ALTER COLUMN sealed DROP NOT NULL,
     ALTER COLUMN sealed_by DROP NOT NULL,
+    ADD CHECK ((public IS NULL) = (public_by IS NULL)),
     ADD CHECK ((sealed IS NULL) = (sealed_by IS NULL)),
     ADD CHECK ((retiring_at IS NULL) = (leaves_at IS NULL));
 ALTER TABLE signing_keys ALTER COLUMN longest_seconds DROP DEFAULT;

@@ -5,7 +5,8 @@ ALTER TABLE apis ADD COLUMN algorithm TEXT NOT NULL DEFAULT 'ES256';
 CREATE TABLE signing_keys_with_a_life (
     kid             TEXT    PRIMARY KEY,
     algorithm       TEXT    NOT NULL,
-    public          TEXT,                     -- the public key (RFC 7638 §3); absent until the server has read a key from before
+    public          BLOB,                     -- the public key, sealed so that nobody puts in another; absent until
+    public_by       TEXT,                     -- the server has read a key from before
     created_at      INTEGER NOT NULL,         -- in the key set since then
     active_at       INTEGER,                  -- signs since then
     retiring_at     INTEGER,                  -- signs no more since then
@@ -15,6 +16,7 @@ CREATE TABLE signing_keys_with_a_life (
     longest_seconds INTEGER NOT NULL,         -- the longest lifespan of an API while it signs
     sealed          BLOB,                     -- the private part, gone when it signs no more
     sealed_by       TEXT,
+    CHECK ((public IS NULL) = (public_by IS NULL)),
     CHECK ((sealed IS NULL) = (sealed_by IS NULL)),
     CHECK ((retiring_at IS NULL) = (leaves_at IS NULL))
 ) STRICT;

@@ -3,6 +3,7 @@
 use askama::Template;
 use portcullis_domain::{
     apis::{KEYS_MAX, Overlap},
+    keys::Algorithm,
     secret::ApiSecret,
 };
 
@@ -74,6 +75,8 @@ pub struct ApiForm {
     pub scope_rows: Vec<(String, String)>,
     /// The lifespan in seconds.
     pub lifespan: Field,
+    /// The code of the algorithm; empty: the first.
+    pub algorithm: Field,
     /// How long its tokens last, from [`super::lasts`].
     pub lasts: String,
     /// The keys, the first made first.
@@ -89,6 +92,10 @@ pub struct ApiForm {
 impl ApiForm {
     fn valid_keys(&self) -> usize {
         self.keys.iter().filter(|k| k.valid).count()
+    }
+
+    fn algorithms() -> &'static [Algorithm] {
+        Algorithm::ALL
     }
 
     /// What may become of the keys that are there: beside as many as there may be, none is made.
