@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod federation;
 pub mod forgot_password;
 pub mod identities;
+pub mod keys;
 pub mod mail;
 pub mod mfa;
 pub mod pages;
