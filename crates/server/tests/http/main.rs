@@ -18,6 +18,7 @@ mod discovery;
 mod federation;
 mod introspect;
 mod journey;
+mod keys;
 mod limits;
 mod mail;
 mod matrix;

@@ -30,6 +30,7 @@ fn api(name: &str, identifier: &str) -> Api {
         identifier: identifier.to_owned(),
         scopes: vec![scope("orders:read"), scope("!#[]~'")],
         lifespan_seconds: Some(3600),
+        algorithm: portcullis_domain::keys::Algorithm::EdDsa,
     };
     Api { id: id(), settings, made_at: now() }
 }
