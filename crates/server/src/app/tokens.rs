@@ -163,14 +163,21 @@ impl Digests {
     }
 
     /// Whether a presented secret is the one that was stored. Without one the same work is done, so
-    /// that an unknown id takes as long as a wrong secret (protocol 9).
-    pub(crate) fn is_right(&self, stored: Option<&KeyedDigest>, proof: &ClientProof) -> Result<bool, Failure> {
-        let (key, digest) = match stored {
-            Some(stored) => (self.keys.get(&stored.key_id).ok_or_else(|| unknown_key(&stored.key_id))?, stored),
-            None => (&self.nobody.0, &self.nobody.1),
-        };
+    /// that an unknown id takes as long as a wrong secret (protocol 9). Of one that `is_over` the master
+    /// key may be gone; then nothing can prove it.
+    pub(crate) fn is_right(
+        &self,
+        stored: Option<&KeyedDigest>,
+        is_over: bool,
+        proof: &ClientProof,
+    ) -> Result<bool, Failure> {
+        let kept = stored.and_then(|stored| Some((self.keys.get(&stored.key_id)?, stored)));
+        if let (Some(missing), None, false) = (stored, kept, is_over) {
+            return Err(MasterKeyError::Unknown(missing.key_id.clone()).into());
+        }
+        let (key, digest) = kept.unwrap_or((&self.nobody.0, &self.nobody.1));
         let right = digest.matches(key, proof.secret.expose_secret().as_bytes());
-        Ok(right && stored.is_some())
+        Ok(right && kept.is_some())
     }
 }
 
@@ -197,17 +204,15 @@ impl Gate {
         found: Option<&'a PresentedClient>,
         now: Timestamp,
     ) -> Result<&'a PresentedClient, ClientRefused> {
-        let right = self.digests.is_right(found.map(|c| &c.credential.digest), proof)?;
-        let Some(client) = found.filter(|_| right) else { return Err(ClientRefused::Unproven) };
-        match client.credential.standing(&client.owner, now) {
-            Standing::Active => Ok(client),
-            standing => Err(ClientRefused::Dead(standing)),
+        let standing = found.map(|c| c.credential.standing(&c.owner, now));
+        let is_over = matches!(standing, Some(Standing::Revoked(..) | Standing::Expired(_)));
+        let right = self.digests.is_right(found.map(|c| &c.credential.digest), is_over, proof)?;
+        match (found.filter(|_| right), standing) {
+            (Some(client), Some(Standing::Active)) => Ok(client),
+            (Some(_), Some(standing)) => Err(ClientRefused::Dead(standing)),
+            _ => Err(ClientRefused::Unproven),
         }
     }
-}
-
-fn unknown_key(id: &str) -> Failure {
-    MasterKeyError::Unknown(id.to_owned()).into()
 }
 
 impl Issuer {

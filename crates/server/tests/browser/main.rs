@@ -13,6 +13,7 @@ mod audit;
 mod browser;
 mod federation;
 mod journey;
+mod keys;
 mod keyboard;
 mod look;
 mod mfa;

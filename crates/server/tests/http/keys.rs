@@ -3,6 +3,7 @@
 mod acts;
 mod pages;
 mod races;
+mod rewrap;
 
 use jiff::SignedDuration;
 use jsonwebtoken::{Algorithm as Jwt, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};

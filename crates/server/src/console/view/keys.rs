@@ -26,9 +26,8 @@ impl SigningKeyRow {
     fn badge(&self) -> &'static str {
         match self.state {
             State::Active => "ok",
-            State::Upcoming => "info",
+            State::Upcoming | State::Retired => "off",
             State::Retiring => "warn",
-            State::Retired => "off",
             State::Withdrawn => "bad",
         }
     }
