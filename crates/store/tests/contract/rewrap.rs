@@ -157,9 +157,11 @@ async fn a_step_that_is_not_committed_changes_nothing(fresh: Fresh) {
 async fn what_was_changed_meanwhile_is_not_overwritten(fresh: Fresh) {
     with_one_of_each(&fresh).await;
     let store = renewed(&fresh).await;
-    // The node that still has the old key in front goes on sealing with it.
-    step(&store, Kept::SigningKeys, 100).await;
-    fresh.act(async |act| act.let_key_retire("a", now(), after(9)).await.unwrap()).await;
+    step(&store, Kept::SigningKeys, 1).await;
+    let mut act = store.act().await.unwrap();
+    act.let_key_retire("a", now(), after(9)).await.unwrap();
+    act.commit(&[record(Event::KeyRotated, "b")]).await.unwrap();
+    while step(&store, Kept::SigningKeys, 100).await > 0 {}
     assert_eq!(step(&store, Kept::SigningKeys, 100).await, 0, "what is gone stays gone");
     let all = store.read().await.unwrap().signing_keys().await.unwrap();
     assert!(all.iter().find(|k| k.key.kid == "a").unwrap().sealed.is_none());

@@ -80,7 +80,7 @@ fn a_new_master_key_takes_over_and_the_old_one_goes_when_nothing_needs_it() {
     let refused = process.run_here(&["keys", "list"], "");
     assert_refused(&refused, &["is needed for 1 Client Secrets", "Bring it back"]);
     std::fs::write(&file, format!("{new}\n{old}")).unwrap();
-    process.stop();
+    process.terminate();
     process.start();
     let revoke = ["credential", "revoke", "--email", MARIA, "--password-stdin", "--server", &url];
     assert_eq!(process.run(&revoke, LINE).code, 0);
