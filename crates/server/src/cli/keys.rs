@@ -87,41 +87,49 @@ fn said(failure: Failure) -> String {
 }
 
 impl Command {
+    fn configuration(&self) -> &Configuration {
+        match self {
+            Self::List(Plain { configuration })
+            | Self::Rotate(Rotate { configuration, .. })
+            | Self::Withdraw(Withdraw { configuration, .. })
+            | Self::Rewrap(Plain { configuration }) => configuration,
+        }
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     /// What was refused and what to do.
     pub async fn run(self) -> Result<(), String> {
+        let app = app(self.configuration()).await?;
+        let done = self.act(&app).await;
+        app.store.close().await;
+        done.map_err(said)
+    }
+
+    async fn act(self, app: &App) -> Result<(), Failure> {
         match self {
-            Self::List(Plain { configuration }) => list(&*app(&configuration).await?).await,
-            Self::Rotate(Rotate { algorithm, now, configuration }) => {
-                let app = app(&configuration).await?;
-                let rotation = app.rotate_keys(Doer::Operator, algorithm, now, None).await.map_err(said)?;
+            Self::List(_) => list(app).await?,
+            Self::Rotate(Rotate { algorithm, now, .. }) => {
+                let rotation = app.rotate_keys(Doer::Operator, algorithm, now, None).await?;
                 let (retiring, leaves_at) = rotation.retiring;
                 println!("{} signs from now on.", rotation.active);
                 println!("{retiring} signs no more, and leaves the key set at {leaves_at}.");
-                Ok(())
             }
-            Self::Withdraw(Withdraw { kid, reason, configuration }) => {
-                let app = app(&configuration).await?;
-                app.withdraw_key(Doer::Operator, &kid, &reason).await.map_err(said)?;
+            Self::Withdraw(Withdraw { kid, reason, .. }) => {
+                app.withdraw_key(Doer::Operator, &kid, &reason).await?;
                 println!("{kid} is out of the key set. What it signed is refused.");
-                Ok(())
             }
-            Self::Rewrap(Plain { configuration }) => {
-                let app = app(&configuration).await?;
-                let rewrapped = app.rewrap().await.map_err(said)?;
-                print_rewrapped(&rewrapped, app.store.keys().current_id());
-                Ok(())
-            }
+            Self::Rewrap(_) => print_rewrapped(&app.rewrap().await?, app.store.keys().current_id()),
         }
+        Ok(())
     }
 }
 
-async fn list(app: &App) -> Result<(), String> {
+async fn list(app: &App) -> Result<(), Failure> {
     let now = app.clock.now();
     println!("{:<10} {:<6} {:<43} SINCE", "STATE", "ALG", "KEY ID");
-    for key in app.signing_keys(Doer::Operator).await.map_err(said)? {
+    for key in app.signing_keys(Doer::Operator).await? {
         let life = key.life;
         let ended = life.withdrawn_at.or(life.leaves_at.filter(|at| *at <= now)).or(life.retiring_at);
         let since = ended.or(life.active_at).unwrap_or(life.created_at);

@@ -77,6 +77,28 @@ async fn protocol26_no_token_is_signed_by_a_key_that_was_not_published(world: Wo
     assert!(signed.is_subset(&published), "{signed:?} {published:?}");
 }
 
+/// As fast as it can be set: whoever fetched the key set before a token was asked for holds its key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol26_with_a_rotation_every_second_a_key_set_from_before_has_the_key_of_each_token() {
+    let settings = [("key_rotation_seconds", "1"), ("key_publish_ahead_seconds", "1")];
+    let world = World::sqlite_of_now(&settings).await;
+    let node = world.another_node().await;
+    let keepers = [&world, &node].map(|w| tokio::spawn(portcullis::app::keys::run(Arc::clone(&w.app))));
+    let program = world.maria().await.generate().await;
+    let mut signed = BTreeSet::new();
+    while signed.len() < 5 {
+        for at in [&world, &node] {
+            let held = kids(&world).await;
+            let token = program.at(at).token().await;
+            assert!(held.contains(&kid(&token)));
+            assert!(program.is_active(&token).await);
+            signed.insert(kid(&token));
+        }
+    }
+    keepers.iter().for_each(tokio::task::JoinHandle::abort);
+    world.log_is_whole().await;
+}
+
 async fn c11_no_token_of_a_withdrawn_key_is_active_after_the_acknowledgement(world: World) {
     let node = world.another_node().await;
     let maria = world.maria().await;
