@@ -10,6 +10,7 @@ use crate::{
     closed_set::closed_set,
     credentials::CROCKFORD,
     federation::{invalid, one_line},
+    keys::Algorithm,
     secret::KeyedDigest,
     tokens::{LIFESPANS, SCOPES},
 };
@@ -63,6 +64,8 @@ pub struct Settings {
     pub lifespan_seconds: Option<u32>,
     /// Whether it takes only tokens that are bound to a key (T-5).
     pub requires_dpop: bool,
+    /// What its tokens are signed with.
+    pub algorithm: Algorithm,
 }
 
 /// What somebody typed to register an API.
@@ -78,6 +81,8 @@ pub struct Typed {
     pub lifespan: String,
     /// Whether only bound tokens are issued for it.
     pub requires_dpop: bool,
+    /// The code of the algorithm; empty: ES256.
+    pub algorithm: String,
 }
 
 /// Reads scopes from text: one a line, the name, then after a space what it allows.
@@ -163,6 +168,13 @@ fn lifespan(text: &str) -> Result<u32, Invalid> {
     })
 }
 
+fn algorithm(text: &str) -> Result<Algorithm, Invalid> {
+    if text.is_empty() {
+        return Ok(Algorithm::Es256);
+    }
+    Algorithm::from_code(text).ok_or_else(|| invalid("algorithm", "Choose ES256, EdDSA or RS256.".to_owned()))
+}
+
 impl Settings {
     /// Reads what was typed.
     ///
@@ -173,13 +185,14 @@ impl Settings {
         let identifier = identifier(&typed.identifier);
         let scopes = scopes(&typed.scopes);
         let lifespan = lifespan(&typed.lifespan);
-        match (name, identifier, scopes, lifespan) {
-            (Ok(name), Ok(identifier), Ok(scopes), Ok(seconds)) => {
-                let requires_dpop = typed.requires_dpop;
-                Ok(Self { name, identifier, scopes, lifespan_seconds: Some(seconds), requires_dpop })
+        let algorithm = algorithm(&typed.algorithm);
+        match (name, identifier, scopes, lifespan, algorithm) {
+            (Ok(name), Ok(identifier), Ok(scopes), Ok(seconds), Ok(algorithm)) => {
+                let (lifespan_seconds, requires_dpop) = (Some(seconds), typed.requires_dpop);
+                Ok(Self { name, identifier, scopes, lifespan_seconds, requires_dpop, algorithm })
             }
-            (name, identifier, scopes, lifespan) => {
-                let wrong = [name.err(), identifier.err(), scopes.err(), lifespan.err()];
+            (name, identifier, scopes, lifespan, algorithm) => {
+                let wrong = [name.err(), identifier.err(), scopes.err(), lifespan.err(), algorithm.err()];
                 Err(wrong.into_iter().flatten().collect())
             }
         }
@@ -188,8 +201,14 @@ impl Settings {
     /// What the product's own API is registered with.
     #[must_use]
     pub fn own(identifier: String) -> Self {
-        let (name, scopes) = (OWN_NAME.to_owned(), own_scopes());
-        Self { name, identifier, scopes, lifespan_seconds: None, requires_dpop: false }
+        Self {
+            name: OWN_NAME.to_owned(),
+            identifier,
+            scopes: own_scopes(),
+            lifespan_seconds: None,
+            requires_dpop: false,
+            algorithm: Algorithm::Es256,
+        }
     }
 }
 
@@ -363,7 +382,7 @@ pub enum ApiRefused {
     #[error("This API has two valid keys already. Remove one, or make a new key that stops the others at once.")]
     TooManyKeys,
     /// An access token asked (T-4).
-    #[error("APIs are managed by a Super Admin who is signed in, not with an access token.")]
+    #[error("This is for a Super Admin who is signed in, not for an access token.")]
     ByToken,
 }
 

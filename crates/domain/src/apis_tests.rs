@@ -14,6 +14,7 @@ fn typed() -> Typed {
         scopes: scopes_of("orders:read Read orders\n\n  orders:write\tPlace orders \r\n"),
         lifespan: "3600".to_owned(),
         requires_dpop: false,
+        algorithm: String::new(),
     }
 }
 
@@ -116,6 +117,24 @@ fn protocol11_scopes_keep_to_the_characters_of_the_rfc() {
         let wrong = Settings::parse(&Typed { scopes: bad.clone(), ..typed() }).unwrap_err();
         assert_eq!(wrong.iter().map(|i| i.field).collect::<Vec<_>>(), ["scopes"], "{bad:?}");
     }
+}
+
+#[test]
+fn the_algorithm_is_one_of_three_and_es256_when_nothing_is_said() {
+    for (text, read) in [
+        ("", Algorithm::Es256),
+        ("ES256", Algorithm::Es256),
+        ("EdDSA", Algorithm::EdDsa),
+        ("RS256", Algorithm::Rs256),
+    ] {
+        let settings = Settings::parse(&Typed { algorithm: text.to_owned(), ..typed() }).unwrap();
+        assert_eq!(settings.algorithm, read);
+    }
+    for bad in ["none", "HS256", "es256", " ES256"] {
+        let wrong = Settings::parse(&Typed { algorithm: bad.to_owned(), ..typed() }).unwrap_err();
+        assert_eq!(wrong.iter().map(|i| i.field).collect::<Vec<_>>(), ["algorithm"], "{bad:?}");
+    }
+    assert_eq!(Settings::own(String::new()).algorithm, Algorithm::Es256);
 }
 
 #[test]

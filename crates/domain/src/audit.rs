@@ -90,6 +90,14 @@ closed_set! {
         ApiKeyRemoved => "api_key.remove", "Removal of an API key";
         /// A signing key was made.
         KeyCreated => "key.create", "New signing key";
+        /// The upcoming signing key signs from now on, and a new one is published.
+        KeyRotated => "key.rotate", "Rotation of signing keys";
+        /// A signing key was taken out of the key set at once.
+        KeyWithdrawn => "key.withdraw", "Withdrawal of a signing key";
+        /// A signing key has left the key set: its last token has ended.
+        KeyRetired => "key.retire", "Retirement of a signing key";
+        /// What was sealed under another master key was sealed anew under the current one.
+        Rewrapped => "master_key.rewrap", "Rewrapping under the master key";
         /// Records older than the retention were dropped.
         AuditTrimmed => "audit.trim", "Dropping of old audit records";
     }

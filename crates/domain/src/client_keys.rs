@@ -60,7 +60,7 @@ pub enum KeyAct {
 
 /// Why it was refused. The text is for the person, or for the holder of the secret, who asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyRefused {
+pub enum ClientKeyRefused {
     /// C-3.
     #[error("Only a Super Admin can manage credentials.")]
     NotSuperAdmin,
@@ -109,7 +109,7 @@ pub enum KeyRefused {
     PasswordNeeded,
 }
 
-impl KeyRefused {
+impl ClientKeyRefused {
     /// The word in the API and the audit log.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -132,7 +132,7 @@ impl KeyRefused {
     /// Whether it is about what is so and not about who asks.
     #[must_use]
     pub fn is_about_the_credential(self) -> bool {
-        use KeyRefused::{AlreadyBound, NoKey, NotActive, OnlyWayIn, SecretOffAlready, SecretOnAlready};
+        use ClientKeyRefused::{AlreadyBound, NoKey, NotActive, OnlyWayIn, SecretOffAlready, SecretOnAlready};
         matches!(self, NotActive | AlreadyBound | NoKey | OnlyWayIn | SecretOffAlready | SecretOnAlready)
     }
 }
@@ -148,32 +148,32 @@ pub fn change(
     owner: &OwnerStanding,
     held: Option<&Credential>,
     now: Timestamp,
-) -> Result<(), KeyRefused> {
+) -> Result<(), ClientKeyRefused> {
     if !owner.is_super_admin() {
-        return Err(KeyRefused::NotSuperAdmin);
+        return Err(ClientKeyRefused::NotSuperAdmin);
     }
     match actor {
-        Actor::Token { .. } => return Err(KeyRefused::ByToken),
-        Actor::Session { opened: Opened::Provider, .. } => return Err(KeyRefused::FederatedLogin),
-        Actor::Session { .. } if !owner.has_password => return Err(KeyRefused::NoLocalPassword),
+        Actor::Token { .. } => return Err(ClientKeyRefused::ByToken),
+        Actor::Session { opened: Opened::Provider, .. } => return Err(ClientKeyRefused::FederatedLogin),
+        Actor::Session { .. } if !owner.has_password => return Err(ClientKeyRefused::NoLocalPassword),
         Actor::Session { .. } => {}
     }
     if owner.mfa_since.is_some() {
-        return Err(KeyRefused::MfaOn);
+        return Err(ClientKeyRefused::MfaOn);
     }
     let held = held.filter(|c| c.owner == actor.user() && c.standing(owner, now) == Standing::Active);
-    possible(act, held.ok_or(KeyRefused::NotActive)?)?;
-    if actor.password_is_fresh(now) { Ok(()) } else { Err(KeyRefused::PasswordNeeded) }
+    possible(act, held.ok_or(ClientKeyRefused::NotActive)?)?;
+    if actor.password_is_fresh(now) { Ok(()) } else { Err(ClientKeyRefused::PasswordNeeded) }
 }
 
 /// Whether it can be done to a credential as it is: a way in always stays (C-15).
-fn possible(act: KeyAct, credential: &Credential) -> Result<(), KeyRefused> {
+fn possible(act: KeyAct, credential: &Credential) -> Result<(), ClientKeyRefused> {
     let (key, off) = (credential.key.is_some(), credential.secret_off_at.is_some());
     match act {
-        KeyAct::Remove | KeyAct::SecretOff if !key => Err(KeyRefused::NoKey),
-        KeyAct::Remove if off => Err(KeyRefused::OnlyWayIn),
-        KeyAct::SecretOff if off => Err(KeyRefused::SecretOffAlready),
-        KeyAct::SecretOn if !off => Err(KeyRefused::SecretOnAlready),
+        KeyAct::Remove | KeyAct::SecretOff if !key => Err(ClientKeyRefused::NoKey),
+        KeyAct::Remove if off => Err(ClientKeyRefused::OnlyWayIn),
+        KeyAct::SecretOff if off => Err(ClientKeyRefused::SecretOffAlready),
+        KeyAct::SecretOn if !off => Err(ClientKeyRefused::SecretOnAlready),
         _ => Ok(()),
     }
 }
@@ -182,9 +182,9 @@ fn possible(act: KeyAct, credential: &Credential) -> Result<(), KeyRefused> {
 /// the owner.
 ///
 /// # Errors
-/// [`KeyRefused::AlreadyBound`].
-pub fn bind_with_secret(credential: &Credential) -> Result<(), KeyRefused> {
-    if credential.key.is_none() { Ok(()) } else { Err(KeyRefused::AlreadyBound) }
+/// [`ClientKeyRefused::AlreadyBound`].
+pub fn bind_with_secret(credential: &Credential) -> Result<(), ClientKeyRefused> {
+    if credential.key.is_none() { Ok(()) } else { Err(ClientKeyRefused::AlreadyBound) }
 }
 
 /// The claims of a client assertion (RFC 7523 §3).

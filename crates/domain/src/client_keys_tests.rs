@@ -58,14 +58,14 @@ fn c14_only_the_owner_in_a_local_session_without_mfa_changes_the_ways_in() {
     let federated = Actor::Session { user: user(1), opened: Opened::Provider, password_at: Some(start()) };
     for act in ACTS {
         let refused = |actor: &Actor, facts: &OwnerStanding| change(act, actor, facts, Some(&held), start());
-        assert_eq!(refused(&local(user(1)), &demoted), Err(KeyRefused::NotSuperAdmin));
-        assert_eq!(refused(&Actor::Token { owner: user(1) }, &owner()), Err(KeyRefused::ByToken), "T-4");
-        assert_eq!(refused(&federated, &owner()), Err(KeyRefused::FederatedLogin), "as C-4");
-        assert_eq!(refused(&local(user(1)), &no_password), Err(KeyRefused::NoLocalPassword), "as C-4");
-        assert_eq!(refused(&local(user(1)), &with_mfa), Err(KeyRefused::MfaOn), "as C-9");
-        assert_eq!(refused(&local(user(2)), &owner()), Err(KeyRefused::NotActive), "another's, as C-8");
+        assert_eq!(refused(&local(user(1)), &demoted), Err(ClientKeyRefused::NotSuperAdmin));
+        assert_eq!(refused(&Actor::Token { owner: user(1) }, &owner()), Err(ClientKeyRefused::ByToken), "T-4");
+        assert_eq!(refused(&federated, &owner()), Err(ClientKeyRefused::FederatedLogin), "as C-4");
+        assert_eq!(refused(&local(user(1)), &no_password), Err(ClientKeyRefused::NoLocalPassword), "as C-4");
+        assert_eq!(refused(&local(user(1)), &with_mfa), Err(ClientKeyRefused::MfaOn), "as C-9");
+        assert_eq!(refused(&local(user(2)), &owner()), Err(ClientKeyRefused::NotActive), "another's, as C-8");
         let none = change(act, &local(user(1)), &owner(), None, start());
-        assert_eq!(none, Err(KeyRefused::NotActive));
+        assert_eq!(none, Err(ClientKeyRefused::NotActive));
     }
     assert_eq!(change(KeyAct::Bind, &local(user(1)), &owner(), Some(&held), start()), Ok(()), "it is replaced");
 }
@@ -74,11 +74,11 @@ fn c14_only_the_owner_in_a_local_session_without_mfa_changes_the_ways_in() {
 fn c14_a_dead_credential_takes_no_key() {
     let revoked = Credential { revoked: Some((start(), RevocationReason::ByOwner)), ..credential(false, false) };
     let refused = change(KeyAct::Bind, &local(user(1)), &owner(), Some(&revoked), start());
-    assert_eq!(refused, Err(KeyRefused::NotActive));
+    assert_eq!(refused, Err(ClientKeyRefused::NotActive));
     let at_its_end = credential(false, false).expires_at;
     let held = credential(false, false);
     let refused = change(KeyAct::Bind, &local(user(1)), &owner(), Some(&held), at_its_end);
-    assert_eq!(refused, Err(KeyRefused::NotActive));
+    assert_eq!(refused, Err(ClientKeyRefused::NotActive));
 }
 
 #[test]
@@ -92,24 +92,24 @@ fn c14_every_change_asks_for_a_recent_password() {
     ] {
         assert_eq!(change(act, &local(user(1)), &owner(), Some(&held), start()), Ok(()), "{act:?}");
         let refused = change(act, &local(user(1)), &owner(), Some(&held), later);
-        assert_eq!(refused, Err(KeyRefused::PasswordNeeded), "{act:?}");
+        assert_eq!(refused, Err(ClientKeyRefused::PasswordNeeded), "{act:?}");
     }
 }
 
 #[test]
 fn c14_with_the_secret_the_first_key_is_bound_and_no_other() {
     assert_eq!(bind_with_secret(&credential(false, false)), Ok(()));
-    assert_eq!(bind_with_secret(&credential(true, false)), Err(KeyRefused::AlreadyBound));
+    assert_eq!(bind_with_secret(&credential(true, false)), Err(ClientKeyRefused::AlreadyBound));
 }
 
 #[test]
 fn c15_what_cannot_be_is_refused_by_its_name() {
     let refused = |act, key, off| change(act, &local(user(1)), &owner(), Some(&credential(key, off)), start());
-    assert_eq!(refused(KeyAct::Remove, false, false), Err(KeyRefused::NoKey));
-    assert_eq!(refused(KeyAct::SecretOff, false, false), Err(KeyRefused::NoKey));
-    assert_eq!(refused(KeyAct::Remove, true, true), Err(KeyRefused::OnlyWayIn));
-    assert_eq!(refused(KeyAct::SecretOff, true, true), Err(KeyRefused::SecretOffAlready));
-    assert_eq!(refused(KeyAct::SecretOn, true, false), Err(KeyRefused::SecretOnAlready));
+    assert_eq!(refused(KeyAct::Remove, false, false), Err(ClientKeyRefused::NoKey));
+    assert_eq!(refused(KeyAct::SecretOff, false, false), Err(ClientKeyRefused::NoKey));
+    assert_eq!(refused(KeyAct::Remove, true, true), Err(ClientKeyRefused::OnlyWayIn));
+    assert_eq!(refused(KeyAct::SecretOff, true, true), Err(ClientKeyRefused::SecretOffAlready));
+    assert_eq!(refused(KeyAct::SecretOn, true, false), Err(ClientKeyRefused::SecretOnAlready));
 }
 
 proptest! {
@@ -202,7 +202,7 @@ fn every_reason_a_program_is_told_is_in_the_permitted_ascii() {
         Refused::Early,
         Refused::Jti,
     ];
-    let told = all.iter().map(ToString::to_string).chain([KeyRefused::AlreadyBound.to_string()]);
+    let told = all.iter().map(ToString::to_string).chain([ClientKeyRefused::AlreadyBound.to_string()]);
     for text in told {
         assert!(text.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'"' && b != b'\\'), "{text}");
     }

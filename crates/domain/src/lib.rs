@@ -41,6 +41,7 @@
 //! | L-2 no secret in sight | [`secret::Secret`] | `neither_debug_*`, `http/canary` |
 //! | L-3 chain | [`audit::Record::link`], [`audit::follow`] | `l3_*` |
 //! | L-4 tokens on record | [`tokens::IssuedToken`] | `contract/tokens` |
+//! | protocol 26 keys are published before they sign | [`keys::rotate`], [`keys::Life::state`]; indexes `protocol26_*` | `protocol26_*` here, in `http/keys` and `contract/keys` |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::cast_possible_truncation))]
 

@@ -26,7 +26,7 @@ pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
 
 /// A body with its ETag; 304 without it when the caller has it already (RFC 9110 §13.1.2).
 #[must_use]
-pub fn cacheable(request: &HeaderMap, content_type: &'static str, cache: &'static str, body: Bytes) -> Response {
+pub fn cacheable(request: &HeaderMap, content_type: &'static str, cache: &str, body: Bytes) -> Response {
     let tag = tag(&body);
     cacheable_as(request, content_type, cache, body, &tag)
 }
@@ -43,7 +43,7 @@ pub fn tag(body: &[u8]) -> String {
 pub fn cacheable_as(
     request: &HeaderMap,
     content_type: &'static str,
-    cache: &'static str,
+    cache: &str,
     body: Bytes,
     tag: &str,
 ) -> Response {
@@ -60,7 +60,9 @@ pub fn cacheable_as(
     if let Ok(etag) = HeaderValue::try_from(etag) {
         headers.insert(header::ETAG, etag);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    if let Ok(cache) = HeaderValue::try_from(cache) {
+        headers.insert(header::CACHE_CONTROL, cache);
+    }
     if !known {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }

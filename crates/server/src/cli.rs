@@ -7,6 +7,7 @@ pub mod audit;
 pub mod bind_key;
 pub mod credential;
 pub mod flags;
+pub mod keys;
 pub mod open;
 pub mod serve;
 
@@ -43,6 +44,9 @@ enum Command {
     /// Generate, show or revoke your credential at a running server, or bind a key to it
     #[command(subcommand)]
     Credential(credential::Command),
+    /// Look after the signing keys and the master key
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Look after the audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -125,6 +129,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Serve(configuration) => serve::run(&configuration.load()?).await?,
         Command::Admin(Admin::Create(create)) => create.run().await?,
         Command::Credential(command) => command.run().await?,
+        Command::Keys(command) => command.run().await?,
         Command::Audit(Audit::Verify(verify)) => return verify.run().await,
         Command::Config(ConfigCommand::Check(configuration)) => {
             let config = configuration.load()?;

@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use portcullis_domain::{accounts::PasswordPolicy, sessions::SessionLimits, tokens::LIFESPANS};
+use portcullis_domain::{accounts::PasswordPolicy, keys::Schedule, sessions::SessionLimits, tokens::LIFESPANS};
 use portcullis_store::Database;
 
 pub use mail::{Mail, MailWay};
@@ -53,6 +53,17 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("cors_origins", "", "Web origins that may call the OAuth and API endpoints, comma separated"),
     setting("token_lifespan_seconds", "86400", "How long a token for Portcullis lives (60 to 2592000)"),
+    setting(
+        "key_rotation_seconds",
+        "7776000",
+        "A signing key signs for so long before the next one takes over (0: until somebody rotates; 1 to 315360000)",
+    ),
+    setting(
+        "key_publish_ahead_seconds",
+        "3600",
+        "A signing key is in the key set for so long before it signs. Verifiers may keep the set for half of it, at most 300 seconds (1 to 2592000)",
+    ),
+    setting("rsa_key_bits", "2048", "Bits of new signing keys for RS256 (2048 or 3072)"),
     setting("password_min_chars", "15", "Fewest characters of a new password (8 to 64)"),
     setting("session_idle_minutes", "30", "A console session ends when unused for so long (1 to 1440)"),
     setting("session_absolute_hours", "12", "A console session ends after so long in any case (1 to 168)"),
@@ -318,6 +329,10 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// T-1, in seconds.
     pub token_lifespan_seconds: u32,
+    /// When signing keys take over from each other.
+    pub keys: Schedule,
+    /// The size of new RSA signing keys.
+    pub rsa_key_bits: u32,
     /// A-4.
     pub passwords: PasswordPolicy,
     /// When console sessions end.
@@ -382,6 +397,11 @@ impl Config {
             cors_origins: settings
                 .list("cors_origins", "give origins like https://app.example, comma separated")?,
             token_lifespan_seconds: settings.number("token_lifespan_seconds", shortest, longest)?,
+            keys: schedule(settings)?,
+            rsa_key_bits: match settings.number("rsa_key_bits", 2048, 3072)? {
+                bits @ (2048 | 3072) => bits,
+                _ => return Err(settings.wrong("rsa_key_bits", "give 2048 or 3072")),
+            },
             passwords: PasswordPolicy { min_chars: settings.number("password_min_chars", 8, 64)? },
             sessions: SessionLimits {
                 idle: SignedDuration::from_mins(settings.number("session_idle_minutes", 1, 1440)?),
@@ -467,6 +487,21 @@ fn database(settings: &Settings, data_dir: &Path) -> Result<Database, ConfigErro
         }
         _ => Err(settings.wrong("database_url", "give a postgres:// URL, or nothing for the embedded database")),
     }
+}
+
+/// A key that takes over must have been published for long enough by then.
+fn schedule(settings: &Settings) -> Result<Schedule, ConfigError> {
+    let publish_ahead = SignedDuration::from_secs(settings.number("key_publish_ahead_seconds", 1, 2_592_000)?);
+    let rotation = SignedDuration::from_secs(settings.number("key_rotation_seconds", 0, 315_360_000)?);
+    let rotation = Some(rotation).filter(|r| !r.is_zero());
+    if rotation.is_some_and(|rotation| rotation < publish_ahead) {
+        return Err(ConfigError::Together(
+            "key_rotation_seconds is less than key_publish_ahead_seconds: the next key would not be published for \
+             long enough when it is to take over. Make the one longer or the other shorter"
+                .to_owned(),
+        ));
+    }
+    Ok(Schedule { rotation, publish_ahead })
 }
 
 fn tls(settings: &Settings) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {

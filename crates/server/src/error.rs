@@ -7,9 +7,10 @@ use axum::http::StatusCode;
 use portcullis_domain::{
     accounts::{Invalid, manage::ManageRefused},
     apis::ApiRefused,
-    client_keys::KeyRefused,
+    client_keys::ClientKeyRefused,
     credentials::{GenerateRefused, RevokeRefused},
     federation::FederationRefused,
+    keys::KeyRefused,
     links::LinkRefused,
     mfa::MfaRefused,
 };
@@ -79,7 +80,7 @@ pub enum Failure {
     Revoke(#[from] RevokeRefused),
     /// The ways in of a credential were not changed (C-14, C-15).
     #[error(transparent)]
-    Key(#[from] KeyRefused),
+    ClientKey(#[from] ClientKeyRefused),
     /// Managing a user was refused.
     #[error(transparent)]
     Manage(#[from] ManageRefused),
@@ -92,6 +93,9 @@ pub enum Failure {
     /// An API was not managed.
     #[error(transparent)]
     Api(#[from] ApiRefused),
+    /// Nothing was done to a signing key.
+    #[error(transparent)]
+    Key(#[from] KeyRefused),
     /// Set-up has been done, or the link is not right.
     #[error("This set-up link is not valid. The first Super Admin may have been made already: sign in.")]
     SetUpOver,
@@ -154,7 +158,7 @@ impl Failure {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Generate(GenerateRefused::AlreadyActive) | Self::Conflict => StatusCode::CONFLICT,
             Self::Revoke(RevokeRefused::NothingToRevoke) => StatusCode::NOT_FOUND,
-            Self::Key(why) if why.is_about_the_credential() => StatusCode::CONFLICT,
+            Self::ClientKey(why) if why.is_about_the_credential() => StatusCode::CONFLICT,
             Self::Manage(why) if !why.is_about_the_actor() => StatusCode::CONFLICT,
             Self::Federation(
                 FederationRefused::LinkedElsewhere
@@ -164,10 +168,11 @@ impl Failure {
             Self::Federation(FederationRefused::Busy | FederationRefused::Unreachable) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Generate(_) | Self::Revoke(_) | Self::Key(_) | Self::Manage(_) => StatusCode::FORBIDDEN,
+            Self::Generate(_) | Self::Revoke(_) | Self::ClientKey(_) | Self::Manage(_) => StatusCode::FORBIDDEN,
             Self::Mfa(_) | Self::Federation(_) => StatusCode::FORBIDDEN,
             Self::Api(ApiRefused::Own | ApiRefused::TooManyKeys) => StatusCode::CONFLICT,
             Self::Api(ApiRefused::ByToken) => StatusCode::FORBIDDEN,
+            Self::Key(_) => StatusCode::CONFLICT,
             Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
             Self::Link(_) => StatusCode::GONE,
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -198,11 +203,12 @@ impl Failure {
             Self::Invalid(_) => "invalid",
             Self::Generate(why) => why.code(),
             Self::Revoke(why) => why.code(),
-            Self::Key(why) => why.code(),
+            Self::ClientKey(why) => why.code(),
             Self::Manage(why) => why.code(),
             Self::Link(why) => why.code(),
             Self::Federation(why) => why.code(),
             Self::Api(why) => why.code(),
+            Self::Key(why) => why.code(),
             Self::SetUpOver => "set_up_over",
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",

@@ -70,7 +70,7 @@ fn acts(
 #[must_use]
 pub fn all() -> Vec<Route> {
     let people = [console_routes(), client_key_routes(), people_routes(), mfa_routes(), federation_routes()];
-    let programs = [apis_routes(), api_routes(), oauth_routes()];
+    let programs = [apis_routes(), keys_routes(), api_routes(), oauth_routes()];
     people.into_iter().chain(programs).flatten().collect()
 }
 
@@ -326,6 +326,29 @@ fn apis_routes() -> Vec<Route> {
     ]
 }
 
+/// The signing keys.
+fn keys_routes() -> Vec<Route> {
+    use Access::{ApiSuperAdmin, ApiSuperAdminInSession, SuperAdmin};
+    use Door::{Api as ApiDoor, Console};
+    use api::keys;
+    use console::keys as pages;
+    const ROTATED: &[Event] = &[Event::KeyRotated];
+    const WITHDRAWN: &[Event] = &[Event::KeyWithdrawn];
+    let page = |path, handler| reads(Console, path, SuperAdmin, handler);
+    let by_page = |path, events, handler| acts(Console, path, SuperAdmin, events, handler);
+    let on = |path, events, handler| acts(ApiDoor, path, ApiSuperAdminInSession, events, handler);
+    vec![
+        page("/signing-keys", get(pages::list)),
+        page("/signing-keys/rotate/{algorithm}", get(pages::confirm_rotate)),
+        by_page("/signing-keys/rotate/{algorithm}", ROTATED, post(pages::rotate)),
+        page("/signing-keys/{kid}/withdraw", get(pages::confirm_withdraw)),
+        by_page("/signing-keys/{kid}/withdraw", WITHDRAWN, post(pages::withdraw)),
+        reads(ApiDoor, "/api/v1/keys", ApiSuperAdmin("apis:read"), get(keys::list)),
+        on("/api/v1/keys/rotate", ROTATED, post(keys::rotate)),
+        on("/api/v1/keys/{kid}/withdraw", WITHDRAWN, post(keys::withdraw)),
+    ]
+}
+
 fn api_routes() -> Vec<Route> {
     use Access::{Anyone, Api, ApiSuperAdmin};
     use Door::{Api as ApiDoor, Operations};
@@ -443,6 +466,8 @@ fn parent(path: &str) -> &'static str {
         "/providers"
     } else if path.starts_with("/apis") {
         "/apis"
+    } else if path.starts_with("/signing-keys") {
+        "/signing-keys"
     } else {
         "/"
     }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use portcullis_domain::{
     apis::{Api, ApiKey, ApiKeyId, OWN, Settings, own_scopes, scopes_of, text_of},
     audit::printable,
+    keys::Algorithm,
     secret::KeyedDigest,
 };
 use uuid::Uuid;
@@ -31,6 +32,7 @@ struct ApiRow {
     scopes: String,
     lifespan_seconds: Option<i64>,
     requires_dpop: bool,
+    algorithm: String,
     api_made_at: i64,
 }
 
@@ -64,6 +66,7 @@ impl TryFrom<ApiRow> for Api {
             scopes: if r.api_id == OWN { own_scopes() } else { scopes_of(&r.scopes) },
             lifespan_seconds: r.lifespan_seconds.map(seconds).transpose()?,
             requires_dpop: r.requires_dpop,
+            algorithm: Algorithm::from_code(&r.algorithm).ok_or_else(|| corrupt("algorithm", &r.algorithm))?,
         };
         Ok(Self { id: r.api_id, settings, made_at: instant(r.api_made_at)? })
     }
@@ -89,7 +92,7 @@ impl TryFrom<KeyRow> for ApiKey {
 /// The columns of an [`ApiRow`], of the table alias `a`.
 macro_rules! api_columns {
     () => {
-        "a.id AS api_id, a.name, a.identifier, a.scopes, a.lifespan_seconds, a.requires_dpop, \
+        "a.id AS api_id, a.name, a.identifier, a.scopes, a.lifespan_seconds, a.requires_dpop, a.algorithm, \
          a.made_at AS api_made_at"
     };
 }
@@ -147,8 +150,8 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Conflict`] when there is one with this identifier.
     pub async fn add_api(&mut self, api: &Api) -> Result<(), StoreError> {
-        let sql = "INSERT INTO apis (id, name, identifier, scopes, lifespan_seconds, requires_dpop, made_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        let sql = "INSERT INTO apis (id, name, identifier, scopes, lifespan_seconds, requires_dpop, algorithm, made_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
         let settings = &api.settings;
         query!(
             self,
@@ -160,6 +163,7 @@ impl Tx {
             if api.is_own() { String::new() } else { text_of(&settings.scopes) },
             settings.lifespan_seconds.map(i64::from),
             settings.requires_dpop,
+            settings.algorithm.code(),
             api.made_at.as_microsecond(),
         )
         .map(drop)
@@ -172,11 +176,11 @@ impl Tx {
     /// [`StoreError`].
     pub async fn change_api(&mut self, id: Uuid, settings: &Settings) -> Result<bool, StoreError> {
         self.hold_tokens().await?;
-        let sql = "UPDATE apis SET name = $1, scopes = $2, lifespan_seconds = $3, requires_dpop = $4 \
-                   WHERE id = $5 AND removed_at IS NULL";
+        let sql = "UPDATE apis SET name = $1, scopes = $2, lifespan_seconds = $3, requires_dpop = $4, \
+                   algorithm = $5 WHERE id = $6 AND removed_at IS NULL";
         let (scopes, seconds) = (text_of(&settings.scopes), settings.lifespan_seconds.map(i64::from));
-        let (name, dpop) = (settings.name.as_str(), settings.requires_dpop);
-        Ok(query!(self, execute, sql, name, scopes, seconds, dpop, id)? == 1)
+        let (name, dpop, algorithm) = (settings.name.as_str(), settings.requires_dpop, settings.algorithm.code());
+        Ok(query!(self, execute, sql, name, scopes, seconds, dpop, algorithm, id)? == 1)
     }
 
     /// Gives the product's own API the identifier that follows from the address of the server.

@@ -42,6 +42,7 @@ pub(crate) struct PresentedRow {
     #[sqlx(flatten)]
     pub(crate) owner: StandingRow,
     status_index: i64,
+    key_set: i64,
 }
 
 /// A credential and the facts of its owner, read together: all that its standing needs.
@@ -53,6 +54,8 @@ pub struct PresentedClient {
     pub owner: OwnerStanding,
     /// Its place in the status list (protocol 29).
     pub status_index: u32,
+    /// The version of the key set at the same instant.
+    pub key_set: i64,
 }
 
 impl TryFrom<CredentialRow> for Credential {
@@ -98,6 +101,7 @@ impl TryFrom<PresentedRow> for PresentedClient {
             credential: r.credential.try_into()?,
             owner: r.owner.try_into()?,
             status_index: status_index(r.status_index)?,
+            key_set: r.key_set,
         })
     }
 }
@@ -117,7 +121,7 @@ macro_rules! presented_columns {
         concat!(
             $crate::credentials::credential_columns!(),
             ", u.role, u.role_since, u.status, u.status_since, u.mfa_since, \
-             u.password_hash IS NOT NULL AS has_password, c.status_index"
+             u.password_hash IS NOT NULL AS has_password, c.status_index, (SELECT version FROM key_set) AS key_set"
         )
     };
 }

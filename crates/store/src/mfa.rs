@@ -237,20 +237,20 @@ impl Tx {
         Ok(removed)
     }
 
-    /// Puts recovery codes, by their keyed digests, in the place of those that a user had.
+    /// Puts recovery codes, by their digests under this key, in the place of those that a user had.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn set_recovery_codes(
         &mut self,
         user: UserId,
-        digests: &[[u8; 32]],
+        (key_id, digests): (&str, &[[u8; 32]]),
         now: Timestamp,
     ) -> Result<(), StoreError> {
         query!(self, execute, "DELETE FROM recovery_codes WHERE user_id = $1", user.0)?;
-        let sql = "INSERT INTO recovery_codes (digest, user_id, made_at, used_at) VALUES ($1, $2, $3, NULL)";
+        let sql = "INSERT INTO recovery_codes (digest, digest_key_id, user_id, made_at, used_at) VALUES ($1, $2, $3, $4, NULL)";
         for digest in digests {
-            query!(self, execute, sql, digest.to_vec(), user.0, now.as_microsecond())?;
+            query!(self, execute, sql, digest.to_vec(), key_id, user.0, now.as_microsecond())?;
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub enum Purpose {
     AuditChain,
     /// Signing keys at rest.
     SigningKey,
+    /// The public parts of signing keys: nobody without a master key puts one into the key set.
+    PublicKey,
     /// The link with which the first Super Admin is made.
     SetUpLink,
     /// Page cursors, so that a forged one is told.
@@ -50,6 +52,7 @@ impl Purpose {
             Self::ClientSecret => b"portcullis/1/client-secret-digest",
             Self::AuditChain => b"portcullis/1/audit-chain",
             Self::SigningKey => b"portcullis/1/seal-signing-key",
+            Self::PublicKey => b"portcullis/1/seal-public-key",
             Self::SetUpLink => b"portcullis/1/set-up-link",
             Self::Cursor => b"portcullis/1/cursor",
             Self::SignInFailures => b"portcullis/1/sign-in-failures",

@@ -65,6 +65,8 @@ pub struct ApiView {
     pub lifespan_seconds: u32,
     /// Whether it takes only tokens that are bound to a key (RFC 9449).
     pub requires_dpop: bool,
+    /// What its tokens are signed with: `ES256`, `EdDSA` or `RS256`.
+    pub algorithm: &'static str,
     /// Whether it is the API of Portcullis itself, which is not changed and not removed.
     pub own: bool,
     /// When it was registered (RFC 3339, UTC).
@@ -112,6 +114,9 @@ pub struct Registration {
     /// Whether it takes only tokens that are bound to a key (not when absent).
     #[serde(default)]
     requires_dpop: bool,
+    /// What its tokens are signed with: `ES256` (when absent), `EdDSA` or `RS256`.
+    #[serde(default)]
+    algorithm: String,
 }
 
 /// What an API is to be from now on.
@@ -126,6 +131,8 @@ pub struct Change {
     lifespan_seconds: u32,
     /// Whether it takes only tokens that are bound to a key.
     requires_dpop: bool,
+    /// What its tokens are signed with: `ES256`, `EdDSA` or `RS256`; as before when absent.
+    algorithm: Option<String>,
 }
 
 /// What becomes of the key that is there.
@@ -137,9 +144,15 @@ pub struct NewKey {
     older_key: String,
 }
 
-fn typed(name: String, identifier: String, scopes: Vec<ScopeView>, lifespan: u32, requires_dpop: bool) -> Typed {
+fn typed(
+    name: String,
+    identifier: String,
+    scopes: Vec<ScopeView>,
+    lifespan: u32,
+    (requires_dpop, algorithm): (bool, String),
+) -> Typed {
     let scopes = scopes.into_iter().map(|s| Scope { name: s.name, description: s.description }).collect();
-    Typed { name, identifier, scopes, lifespan: lifespan.to_string(), requires_dpop }
+    Typed { name, identifier, scopes, lifespan: lifespan.to_string(), requires_dpop, algorithm }
 }
 
 fn view(app: &App, ApiWithKeys { api, keys }: ApiWithKeys) -> ApiView {
@@ -154,6 +167,7 @@ fn view(app: &App, ApiWithKeys { api, keys }: ApiWithKeys) -> ApiView {
         id: api.id,
         lifespan_seconds: api.lifespan(app.config.token_lifespan_seconds),
         requires_dpop: api.settings.requires_dpop,
+        algorithm: api.settings.algorithm.code(),
         own: api.is_own(),
         made_at: api.made_at,
         keys: keys.into_iter().map(key).collect(),
@@ -226,13 +240,12 @@ pub async fn register(
     Body(new): Body<Registration>,
 ) -> Result<(StatusCode, Json<ApiView>), Problem> {
     let lifespan = new.lifespan_seconds.unwrap_or(TOKEN_LASTS_SECONDS);
-    let api = app
-        .register_api(&caller, &typed(new.name, new.identifier, new.scopes, lifespan, new.requires_dpop))
-        .await?;
+    let typed = typed(new.name, new.identifier, new.scopes, lifespan, (new.requires_dpop, new.algorithm));
+    let api = app.register_api(&caller, &typed).await?;
     Ok((StatusCode::CREATED, Json(view(&app, ApiWithKeys { api, keys: Vec::new() }))))
 }
 
-/// Changes name, scopes and lifespan of an API. Tokens that were issued keep what they have.
+/// Changes name, scopes, lifespan and algorithm of an API. Tokens that were issued keep what they have.
 ///
 /// # Errors
 /// 403 for who is not a Super Admin in a session, 409 for the API of Portcullis itself, 422 with every
@@ -249,8 +262,13 @@ pub async fn change(
     Path(api): Path<String>,
     Body(new): Body<Change>,
 ) -> Result<Json<ApiView>, Problem> {
-    let typed = typed(new.name, String::new(), new.scopes, new.lifespan_seconds, new.requires_dpop);
-    let api = app.change_api(&caller, named_api(&api)?, &typed).await?;
+    let id = named_api(&api)?;
+    let algorithm = match new.algorithm {
+        Some(algorithm) => algorithm,
+        None => app.api(&caller, id).await?.api.settings.algorithm.code().to_owned(),
+    };
+    let typed = typed(new.name, String::new(), new.scopes, new.lifespan_seconds, (new.requires_dpop, algorithm));
+    let api = app.change_api(&caller, id, &typed).await?;
     Ok(Json(as_it_is(&app, &caller, api).await?))
 }
 

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod cursor;
 pub mod health;
 pub mod json;
+pub mod keys;
 pub mod openapi;
 pub mod people;
 pub mod problem;

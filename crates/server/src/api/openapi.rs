@@ -44,6 +44,9 @@ use crate::{access::SESSION_COOKIE, api, assets};
         api::apis::remove,
         api::apis::make_key,
         api::apis::remove_key,
+        api::keys::list,
+        api::keys::rotate,
+        api::keys::withdraw,
     ),
     modifiers(&Security)
 )]

@@ -8,7 +8,7 @@ use portcullis_domain::{
     audit::{By, Entry, Event, Origin},
     secret::ApiSecret,
 };
-use portcullis_store::{Act, Purpose, Store, StoreError};
+use portcullis_store::{Act, Purpose, Store, StoreError, StoredKey};
 use uuid::Uuid;
 
 use crate::{
@@ -86,6 +86,7 @@ fn told(mut entry: Entry, before: &Api, after: &Api) -> Entry {
         ("scopes", before.scope_names(), after.scope_names()),
         ("lifespan_seconds", seconds(before), seconds(after)),
         ("requires_dpop", before.settings.requires_dpop.to_string(), after.settings.requires_dpop.to_string()),
+        ("algorithm", before.settings.algorithm.code().to_owned(), after.settings.algorithm.code().to_owned()),
     ] {
         if old != new {
             entry = entry.with(field, format!("{old} -> {new}"));
@@ -124,7 +125,7 @@ impl App {
     }
 
     /// An act of a Super Admin in a session, as the store has them now (T-4).
-    async fn api_act(&self, caller: &Caller, stops_tokens: bool) -> Result<(Act, Caller), Failure> {
+    pub(crate) async fn api_act(&self, caller: &Caller, stops_tokens: bool) -> Result<(Act, Caller), Failure> {
         caller.super_admin()?;
         caller.in_session()?;
         let mut act = self.store.act().await?;
@@ -143,6 +144,7 @@ impl App {
     /// [`Failure::NotSuperAdmin`]; [`Failure::Invalid`], with every field that is wrong.
     pub async fn register_api(&self, caller: &Caller, typed: &Typed) -> Result<Api, Failure> {
         let settings = Settings::parse(typed).map_err(Failure::Invalid)?;
+        let spares = self.maker.spares(settings.algorithm).await?;
         let (mut act, caller) = self.api_act(caller, false).await?;
         let all = act.apis().await?;
         if all.iter().any(|a| a.settings.identifier == settings.identifier) {
@@ -163,9 +165,24 @@ impl App {
             .with("name", api.settings.name.as_str())
             .with("scopes", api.scope_names())
             .with("lifespan_seconds", seconds)
-            .with("requires_dpop", api.settings.requires_dpop.to_string());
-        act.commit(&[entry]).await?;
+            .with("requires_dpop", api.settings.requires_dpop.to_string())
+            .with("algorithm", api.settings.algorithm.code());
+        let made = self.sign_for(&mut act, &caller, &api, spares).await?;
+        act.commit(&[vec![entry], made].concat()).await?;
         Ok(api)
+    }
+
+    /// Sees to it that there are keys for the tokens of an API, and that they stay as long as the tokens
+    /// live; gives the records of those that were made.
+    async fn sign_for(
+        &self,
+        act: &mut Act,
+        caller: &Caller,
+        api: &Api,
+        spares: Vec<StoredKey>,
+    ) -> Result<Vec<Entry>, Failure> {
+        act.note_lifespan(api.lifespan(self.config.token_lifespan_seconds)).await?;
+        self.maker.complete(act, api.settings.algorithm, spares, (&caller.by(), &caller.origin)).await
     }
 
     fn api_entry(&self, caller: &Caller, event: Event, api: &Api) -> Entry {
@@ -173,7 +190,7 @@ impl App {
         Entry::done(self.clock.now(), caller.by(), &caller.origin, event, identifier)
     }
 
-    /// Changes name, scopes, lifespan of an API, and whether it requires DPoP. Its identifier stays: those who verify tokens
+    /// Changes all of an API but its identifier, which stays: those who verify tokens
     /// know it by that. Tokens that were issued keep what they have.
     ///
     /// # Errors
@@ -184,13 +201,15 @@ impl App {
             return Err(ApiRefused::Own.into());
         }
         let settings = Settings::parse(&Typed { identifier, ..typed.clone() }).map_err(Failure::Invalid)?;
+        let spares = self.maker.spares(settings.algorithm).await?;
         let (mut act, caller) = self.api_act(caller, true).await?;
         let before = act.api(id).await?.ok_or(Failure::NotFound)?;
         let after = Api { settings, ..before.clone() };
         act.change_api(id, &after.settings).await?;
         let entry = told(self.api_entry(&caller, Event::ApiChanged, &after), &before, &after);
         if !entry.details.is_empty() {
-            act.commit(&[entry]).await?;
+            let made = self.sign_for(&mut act, &caller, &after, spares).await?;
+            act.commit(&[vec![entry], made].concat()).await?;
         }
         Ok(after)
     }

@@ -5,7 +5,7 @@ use aws_lc_rs::digest;
 use jiff::Timestamp;
 use portcullis_domain::{
     audit::{By, Entry, Event, Origin},
-    client_keys::{self, Assertion, AssertionRefused, ClientKey, KeyAct, KeyRefused},
+    client_keys::{self, Assertion, AssertionRefused, ClientKey, ClientKeyRefused, KeyAct},
     credentials::{Credential, Standing},
 };
 use portcullis_store::{Act, PresentedClient, UsedProof};
@@ -187,7 +187,7 @@ impl App {
     /// the caller saw: if another is there by now, nothing is done. Tokens that were issued stay.
     ///
     /// # Errors
-    /// [`Failure::Key`] with the rule that refuses; the attempt is on record then. [`Failure::Conflict`].
+    /// [`Failure::ClientKey`] with the rule that refuses; the attempt is on record then. [`Failure::Conflict`].
     pub async fn change_ways_in(
         &self,
         caller: &Caller,
@@ -209,7 +209,7 @@ impl App {
         let held = match (decision, held) {
             (Ok(()), Some(held)) => held,
             (decision, _) => {
-                let why = decision.err().unwrap_or(KeyRefused::NotActive);
+                let why = decision.err().unwrap_or(ClientKeyRefused::NotActive);
                 act.commit(&[entry.refused(why.code())]).await?;
                 return Err(why.into());
             }
@@ -250,7 +250,7 @@ impl App {
     ///
     /// # Errors
     /// [`ClientRefused`] when the credential does not work any more, or the proof was used;
-    /// [`KeyRefused::AlreadyBound`], which is on record then.
+    /// [`ClientKeyRefused::AlreadyBound`], which is on record then.
     pub async fn bind_first_key(
         &self,
         client: &PresentedClient,

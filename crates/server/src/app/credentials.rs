@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use portcullis_domain::{
     accounts::UserId,
     audit::{Entry, Event},
-    client_keys::{self, KeyAct, KeyRefused},
+    client_keys::{self, ClientKeyRefused, KeyAct},
     credentials::{self, ClientId, Credential, GenerateRefused, RevocationReason, RevokeRefused, Standing},
     secret::ClientSecret,
     sessions::Session,
@@ -45,7 +45,7 @@ impl Tab {
     ///
     /// # Errors
     /// The rule that refuses.
-    pub fn may(&self, caller: &Caller, act: KeyAct) -> Result<(), KeyRefused> {
+    pub fn may(&self, caller: &Caller, act: KeyAct) -> Result<(), ClientKeyRefused> {
         let held = self.held.as_ref().map(|held| &held.credential);
         client_keys::change(act, &caller.actor, &caller.user.standing, held, self.now)
     }

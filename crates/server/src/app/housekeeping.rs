@@ -1,5 +1,6 @@
 //! What time brings, in small steps that nobody feels. Dropped by age: sessions that are over, runs
-//! of sign-in failures, mails and links, records of ended tokens, used proofs, and audit records beyond their
+//! of sign-in failures, mails and links, records of ended tokens, used proofs, keys that are over, and audit
+//! records beyond their
 //! retention (L-1). Reminded of: credentials that expire (C-6). Deactivated: dormant accounts.
 
 use std::{sync::Arc, time::Duration};
@@ -51,6 +52,7 @@ impl App {
             self.drop_mails().await,
             self.drop_tokens().await,
             self.drop_proofs().await,
+            self.drop_keys().await,
             self.trim_audit().await,
             self.remind().await,
             self.deactivate_dormant().await,

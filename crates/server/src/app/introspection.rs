@@ -54,7 +54,8 @@ impl App {
             return Err(ClientRefused::Unproven);
         }
         let found = self.store.read().await?.presented_key(&proof.client_id).await?;
-        let right = self.api_secrets.is_right(found.as_ref().map(|p| &p.key.digest), secret)?;
+        let is_over = found.as_ref().is_some_and(|p| !p.key.is_valid(self.clock.now()));
+        let right = self.api_secrets.is_right(found.as_ref().map(|p| &p.key.digest), is_over, secret)?;
         let presented = found.filter(|_| right).ok_or(ClientRefused::Unproven)?;
         match presented.key.ends_at {
             Some(at) if !presented.key.is_valid(self.clock.now()) => Err(ClientRefused::KeyEnded(at)),

@@ -1,227 +1,335 @@
-//! Signing and verifying access tokens (T-3), and the key set that others verify with.
-//!
-//! The form is a JWS in compact serialisation (RFC 7515 §3.1) with a fixed header: what is not
-//! exactly `{"alg":"ES256","typ":"at+jwt","kid":…}` is not a token of ours, so there is nothing
-//! in a header to be tricked with (RFC 8725 §3).
+//! Signing keys: made when an API selects their algorithm, taking over from each other by schedule or
+//! by hand, withdrawn at once when one was compromised (protocol 26). Each act is done once, whichever
+//! node does it, and every node sees it with its next request: [`Signer`].
 
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
-    },
-};
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+mod material;
+mod rewrap;
+mod signer;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
     audit::{By, Entry, Event, Origin},
-    keys::{Algorithm, EcPublicKey, SigningKey},
+    keys::{self, Algorithm, KeyRefused, Life, Rotation, SigningKey, State},
     secret::ExposeSecret,
-    tokens::Claims,
 };
-use portcullis_store::{Purpose, Sealed, Store};
-use serde::{Deserialize, Serialize};
+use portcullis_store::{Act, Purpose, Store, StoredKey};
 
-use crate::{clock::Clock, error::Failure};
+use crate::{
+    app::{App, Caller},
+    clock::Clock,
+    config::Config,
+    error::Failure,
+};
+pub use rewrap::Rewrapped;
+pub use signer::{KeySet, Signer, own_audience};
 
-/// The longest text that is looked at as a token. Ours have about 600 characters, and for an API
-/// with as many scopes as there may be about 5000.
-const MAX_TOKEN: usize = 8192;
+/// Keys that are out of the key set stay in the list so long.
+const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// Holds the keys in memory.
-pub struct Signer {
-    keys: Vec<LoadedKey>,
-    issuer: String,
-    audience: String,
-    /// The key set, ready to be served (RFC 7517 §5).
-    jwks: String,
-    random: SystemRandom,
+/// Who acts on keys.
+#[derive(Clone, Copy)]
+pub enum Doer<'a> {
+    /// Somebody who is signed in.
+    Caller(&'a Caller),
+    /// The operator, at the command line of the machine.
+    Operator,
 }
 
-struct LoadedKey {
-    kid: String,
-    pair: EcdsaKeyPair,
-    public: UnparsedPublicKey<Vec<u8>>,
-    /// The header of tokens signed with it, encoded.
-    header: String,
-    /// The header of introspection responses signed with it, encoded.
-    introspection_header: String,
-    /// The header of status lists signed with it, encoded.
-    status_list_header: String,
+/// Makes keys.
+#[derive(Clone)]
+pub(crate) struct Maker {
+    store: Store,
+    clock: Clock,
+    rsa_bits: u32,
+    own_lifespan: u32,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    alg: String,
-    typ: String,
-    kid: String,
-}
+impl Maker {
+    pub(crate) fn new(store: &Store, clock: &Clock, config: &Config) -> Self {
+        let (store, clock) = (store.clone(), clock.clone());
+        Self { store, clock, rsa_bits: config.rsa_key_bits, own_lifespan: config.token_lifespan_seconds }
+    }
 
-/// The audience of tokens for the product's own API.
-#[must_use]
-pub fn own_audience(issuer: &str) -> String {
-    format!("{issuer}/api/v1")
-}
+    /// A key that is on record nowhere yet. Made before the act it is for: an RSA key takes its time.
+    async fn spare(&self, algorithm: Algorithm) -> Result<StoredKey, Failure> {
+        let bits = self.rsa_bits;
+        let making = tokio::task::spawn_blocking(move || material::make(algorithm, bits));
+        let (document, public) = making.await.map_err(|e| material::refused(&e.to_string()))??;
+        let kid = base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, public.thumbprint());
+        let seal = |purpose, plain: &[u8]| self.store.keys().seal(purpose, &kid, plain, self.clock.random());
+        let sealed = Some(seal(Purpose::SigningKey, document.expose_secret()));
+        let public = Some(seal(Purpose::PublicKey, public.canonical().as_bytes()));
+        let life = Life::new(self.clock.now(), None);
+        Ok(StoredKey { key: SigningKey { kid, algorithm, life, longest_seconds: 0 }, public, sealed })
+    }
 
-fn refused(what: &str) -> Failure {
-    Failure::Internal(format!("signing key: {what}"))
-}
+    /// As many keys as an algorithm lacks of those it needs: one that signs and one that is published.
+    pub(crate) async fn spares(&self, algorithm: Algorithm) -> Result<Vec<StoredKey>, Failure> {
+        let present = key_facts(self.store.read().await?.key_set(self.clock.now()).await?.1);
+        let mut spares = Vec::new();
+        for _ in missing(&present, algorithm, self.clock.now()) {
+            spares.push(self.spare(algorithm).await?);
+        }
+        Ok(spares)
+    }
 
-impl Signer {
-    /// Loads the signing keys, making the first one if there is none.
-    ///
-    /// # Errors
-    /// When the database fails or a key does not open.
-    pub async fn load(store: &Store, clock: &Clock, issuer: &str) -> Result<Self, Failure> {
-        let mut keys = store.read().await?.signing_keys().await?;
-        if keys.is_empty() {
-            // In an act, so that of several nodes that start at once one makes the key.
-            let mut act = store.act().await?;
-            keys = act.signing_keys().await?;
-            if keys.is_empty() {
-                let key = make_key(store, clock)?;
-                act.add_signing_key(&key).await?;
-                let now = clock.now();
-                let entry = Entry::done(now, By::Server, &Origin::default(), Event::KeyCreated, key.kid.as_str())
-                    .with("algorithm", key.algorithm.code());
-                act.commit(&[entry]).await?;
-                keys = vec![key];
+    /// Publishes a key from now on.
+    async fn add(
+        &self,
+        act: &mut Act,
+        mut spare: StoredKey,
+        state: State,
+        now: Timestamp,
+    ) -> Result<String, Failure> {
+        let longest = act.longest_lifespan().await?.unwrap_or(0).max(self.own_lifespan);
+        spare.key.life = Life::new(now, (state == State::Active).then_some(now));
+        spare.key.longest_seconds = longest;
+        act.add_signing_key(&spare).await?;
+        Ok(spare.key.kid)
+    }
+
+    /// Puts spare keys where an algorithm lacks one, and gives the records of it. The first key of an
+    /// algorithm signs at once: nothing else could.
+    pub(crate) async fn complete(
+        &self,
+        act: &mut Act,
+        algorithm: Algorithm,
+        mut spares: Vec<StoredKey>,
+        (by, origin): (&By, &Origin),
+    ) -> Result<Vec<Entry>, Failure> {
+        let now = self.clock.now();
+        let present = key_facts(act.key_set(now).await?.1);
+        let mut entries = Vec::new();
+        for state in missing(&present, algorithm, now) {
+            let spare = spares.pop().ok_or(Failure::Conflict)?;
+            let kid = self.add(act, spare, state, now).await?;
+            let entry = Entry::done(now, by.clone(), origin, Event::KeyCreated, kid);
+            entries.push(entry.with("algorithm", algorithm.code()).with("state", state.code()));
+        }
+        Ok(entries)
+    }
+
+    /// Sees to it that every algorithm in use has its keys, and that each key has its public part: at
+    /// start, for databases that are new or from before.
+    pub(crate) async fn prepare(&self) -> Result<(), Failure> {
+        let mut tx = self.store.write().await?;
+        for StoredKey { key, public, sealed } in tx.signing_keys().await? {
+            let (None, Some(sealed)) = (public, sealed) else { continue };
+            let document = self.store.keys().open(Purpose::SigningKey, &key.kid, &sealed)?;
+            let public = material::Pair::open(key.algorithm, document.expose_secret())?.public().canonical();
+            let random = self.clock.random();
+            let public = self.store.keys().seal(Purpose::PublicKey, &key.kid, public.as_bytes(), random);
+            tx.set_public_key(&key.kid, &public).await?;
+        }
+        tx.note_lifespan(self.own_lifespan).await?;
+        let selected = tx.apis().await?;
+        tx.commit().await?;
+        for algorithm in Algorithm::ALL.iter().copied() {
+            let used = algorithm == Algorithm::Es256 || selected.iter().any(|a| a.settings.algorithm == algorithm);
+            let spares = if used { self.spares(algorithm).await? } else { Vec::new() };
+            if spares.is_empty() {
+                continue;
+            }
+            // In an act, so that of several nodes that start at once one makes the keys.
+            let mut act = self.store.act().await?;
+            let entries = self.complete(&mut act, algorithm, spares, (&By::Server, &Origin::default())).await?;
+            if !entries.is_empty() {
+                act.commit(&entries).await?;
             }
         }
-        let keys = keys.iter().map(|key| open_key(store, key)).collect::<Result<Vec<_>, _>>()?;
-        let jwks = key_set(&keys);
-        let (issuer, audience) = (issuer.to_owned(), own_audience(issuer));
-        Ok(Self { keys, issuer, audience, jwks, random: system_random() })
+        Ok(())
     }
+}
 
-    /// The issuer of the tokens.
-    #[must_use]
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
+fn key_facts(stored: Vec<StoredKey>) -> Vec<SigningKey> {
+    stored.into_iter().map(|s| s.key).collect()
+}
 
-    /// The audience of tokens for the product's own API.
-    #[must_use]
-    pub fn audience(&self) -> &str {
-        &self.audience
-    }
+/// Which of the two keys an algorithm lacks.
+fn missing(keys: &[SigningKey], algorithm: Algorithm, now: Timestamp) -> Vec<State> {
+    let has = |state| keys.iter().any(|k| k.algorithm == algorithm && k.life.state(now) == state);
+    [State::Active, State::Upcoming].into_iter().filter(|state| !has(*state)).collect()
+}
 
-    /// The key set as JSON, public members only (protocol 26).
-    #[must_use]
-    pub fn jwks(&self) -> &str {
-        &self.jwks
-    }
-
-    /// Signs claims with the newest key.
-    ///
-    /// # Errors
-    /// [`Failure::Internal`] when the library refuses.
-    pub fn sign(&self, claims: &Claims) -> Result<String, Failure> {
-        self.sign_under(|key| &key.header, claims)
-    }
-
-    /// Signs an introspection response with the newest key (RFC 9701 §5). Its type is another than
-    /// that of tokens, so none is ever taken for one.
-    ///
-    /// # Errors
-    /// [`Failure::Internal`] when the library refuses.
-    pub fn sign_introspection(&self, response: &impl Serialize) -> Result<String, Failure> {
-        self.sign_under(|key| &key.introspection_header, response)
-    }
-
-    /// Signs a status list with the newest key (Token Status List draft §5.1), under a type of its own.
-    ///
-    /// # Errors
-    /// [`Failure::Internal`] when the library refuses.
-    pub fn sign_status_list(&self, list: &impl Serialize) -> Result<String, Failure> {
-        self.sign_under(|key| &key.status_list_header, list)
-    }
-
-    fn sign_under(&self, header: fn(&LoadedKey) -> &str, claims: &impl Serialize) -> Result<String, Failure> {
-        let key = self.keys.last().ok_or_else(|| refused("there is none"))?;
-        let claims = serde_json::to_vec(claims).map_err(|e| refused(&e.to_string()))?;
-        let mut token = String::with_capacity(640);
-        token.push_str(header(key));
-        token.push('.');
-        BASE64URL.encode_string(claims, &mut token);
-        let signature = key.pair.sign(&self.random, token.as_bytes()).map_err(|_| refused("it does not sign"))?;
-        token.push('.');
-        BASE64URL.encode_string(signature.as_ref(), &mut token);
-        Ok(token)
-    }
-
-    /// The claims of a token that this server signed, whichever API it is for; `None` for anything
-    /// else. Whether the token is *active* is for its record to say, and whether it has ended.
-    #[must_use]
-    pub fn verify(&self, token: &str) -> Option<Claims> {
-        if token.len() > MAX_TOKEN {
-            return None;
+/// Looks whether keys are to take over from each other or have retired, until the process ends.
+pub async fn run(app: Arc<App>) {
+    let quarter = app.config.keys.publish_ahead.as_millis() / 4;
+    let pause = Duration::from_millis(u64::try_from(quarter).unwrap_or(0).clamp(100, 60_000));
+    loop {
+        if let Err(failure) = app.tend_keys().await {
+            failure.log();
+            tracing::warn!(%failure, "signing keys were not looked after; trying again soon");
         }
-        let (message, signature) = token.rsplit_once('.')?;
-        let (header, claims) = message.split_once('.')?;
-        let header: Header = serde_json::from_slice(&BASE64URL.decode(header).ok()?).ok()?;
-        if header.alg != Algorithm::Es256.code() || header.typ != "at+jwt" {
-            return None;
-        }
-        let key = self.keys.iter().find(|k| k.kid == header.kid)?;
-        key.public.verify(message.as_bytes(), &BASE64URL.decode(signature).ok()?).ok()?;
-        let claims: Claims = serde_json::from_slice(&BASE64URL.decode(claims).ok()?).ok()?;
-        (claims.iss == self.issuer).then_some(claims)
+        tokio::time::sleep(pause).await;
     }
 }
 
-/// The library signs with its own source of nonces; they never leave it.
-#[expect(clippy::disallowed_methods, reason = "nonces of signatures are the library's business")]
-fn system_random() -> SystemRandom {
-    SystemRandom::new()
-}
+impl App {
+    /// All signing keys on record, the latest first.
+    ///
+    /// # Errors
+    /// [`Failure::NotSuperAdmin`].
+    pub async fn signing_keys(&self, doer: Doer<'_>) -> Result<Vec<SigningKey>, Failure> {
+        if let Doer::Caller(caller) = doer {
+            caller.super_admin()?;
+        }
+        let mut keys = key_facts(self.store.read().await?.signing_keys().await?);
+        keys.reverse();
+        Ok(keys)
+    }
 
-fn make_key(store: &Store, clock: &Clock) -> Result<SigningKey, Failure> {
-    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &system_random())
-        .map_err(|_| refused("cannot be made"))?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref())
-        .map_err(|_| refused("cannot be read back"))?;
-    let kid = BASE64URL.encode(public_key(&pair).thumbprint());
-    let sealed = store.keys().seal(Purpose::SigningKey, &kid, document.as_ref(), clock.random());
-    Ok(SigningKey {
-        kid,
-        algorithm: Algorithm::Es256,
-        created_at: clock.now(),
-        sealed: sealed.bytes,
-        sealed_by: sealed.key_id,
-    })
-}
+    /// An act on keys: while it lasts no token is issued, on any node.
+    async fn key_act(&self, doer: Doer<'_>) -> Result<(Act, By, Origin), Failure> {
+        match doer {
+            Doer::Caller(caller) => {
+                let (act, caller) = self.api_act(caller, true).await?;
+                Ok((act, caller.by(), caller.origin))
+            }
+            Doer::Operator => {
+                let mut act = self.store.act().await?;
+                act.hold_tokens().await?;
+                Ok((act, By::Operator, Origin::default()))
+            }
+        }
+    }
 
-fn open_key(store: &Store, key: &SigningKey) -> Result<LoadedKey, Failure> {
-    let sealed = Sealed { key_id: key.sealed_by.clone(), bytes: key.sealed.clone() };
-    let document = store.keys().open(Purpose::SigningKey, &key.kid, &sealed)?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.expose_secret())
-        .map_err(|_| refused("is not a P-256 key"))?;
-    let header = |typ: &str| BASE64URL.encode(format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"{}"}}"#, key.kid));
-    Ok(LoadedKey {
-        kid: key.kid.clone(),
-        public: UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref().to_vec()),
-        pair,
-        header: header("at+jwt"),
-        introspection_header: header("token-introspection+jwt"),
-        status_list_header: header("statuslist+jwt"),
-    })
-}
+    /// Makes the upcoming key of an algorithm active. `at_once` does so even if it is not published for
+    /// long enough. `seen` is the key that the caller saw signing: if it is another by now (a form that
+    /// is sent again, say), nothing is done.
+    ///
+    /// # Errors
+    /// [`Failure::NotSuperAdmin`], [`KeyRefused::TooEarly`], [`KeyRefused::NotInUse`],
+    /// [`Failure::Conflict`].
+    pub async fn rotate_keys(
+        &self,
+        doer: Doer<'_>,
+        algorithm: Algorithm,
+        at_once: bool,
+        seen: Option<&str>,
+    ) -> Result<Rotation, Failure> {
+        let schedule = &self.config.keys;
+        // Before anything is made for it.
+        keys::rotate(&self.signing_keys(doer).await?, algorithm, schedule, at_once, self.clock.now())?;
+        let spare = self.maker.spare(algorithm).await?;
+        let (mut act, by, origin) = self.key_act(doer).await?;
+        let now = self.clock.now();
+        let present = key_facts(act.key_set(now).await?.1);
+        let rotation = keys::rotate(&present, algorithm, schedule, at_once, now)?;
+        if seen.is_some_and(|seen| seen != rotation.retiring.0) {
+            return Err(Failure::Conflict);
+        }
+        let entry = self.carry_out(&mut act, (algorithm, &rotation, spare), (by, &origin), now).await?;
+        let entry = if at_once { entry.with("at_once", "yes") } else { entry };
+        act.commit(&[entry]).await?;
+        Ok(rotation)
+    }
 
-/// The coordinates out of the uncompressed point (SEC 1 §2.3.3): 0x04, x, y.
-fn public_key(pair: &EcdsaKeyPair) -> EcPublicKey {
-    let point = pair.public_key().as_ref();
-    EcPublicKey { x: BASE64URL.encode(&point[1..33]), y: BASE64URL.encode(&point[33..65]) }
-}
+    /// Writes a rotation, and gives the record of it.
+    async fn carry_out(
+        &self,
+        act: &mut Act,
+        (algorithm, rotation, spare): (Algorithm, &Rotation, StoredKey),
+        (by, origin): (By, &Origin),
+        now: Timestamp,
+    ) -> Result<Entry, Failure> {
+        let (retiring, leaves_at) = &rotation.retiring;
+        act.let_key_retire(retiring, now, *leaves_at).await?;
+        act.activate_key(&rotation.active, now).await?;
+        let upcoming = self.maker.add(act, spare, State::Upcoming, now).await?;
+        Ok(Entry::done(now, by, origin, Event::KeyRotated, rotation.active.as_str())
+            .with("algorithm", algorithm.code())
+            .with("retiring", retiring.as_str())
+            .with("retires_at", leaves_at.to_string())
+            .with("upcoming", upcoming))
+    }
 
-fn key_set(keys: &[LoadedKey]) -> String {
-    let keys: Vec<_> = keys
-        .iter()
-        .map(|key| {
-            let EcPublicKey { x, y } = public_key(&key.pair);
-            serde_json::json!({
-                "kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": key.kid, "use": "sig", "alg": "ES256",
-            })
-        })
-        .collect();
-    serde_json::json!({ "keys": keys }).to_string()
+    /// Takes a key out of the key set at once: from then on no node signs with it, and what it signed
+    /// is refused. If it was the one that signs, the upcoming one does from then on.
+    ///
+    /// # Errors
+    /// [`Failure::NotSuperAdmin`], [`Failure::NotFound`], [`KeyRefused::Over`], [`Failure::Invalid`]
+    /// without a reason.
+    pub async fn withdraw_key(&self, doer: Doer<'_>, kid: &str, reason: &str) -> Result<SigningKey, Failure> {
+        let reason = keys::reason(reason)?;
+        let found = |keys: &[SigningKey]| keys.iter().find(|k| k.kid == kid).cloned().ok_or(Failure::NotFound);
+        let present = self.signing_keys(doer).await?;
+        let key = found(&present)?;
+        keys::withdraw(&present, &key, self.clock.now())?;
+        let spare = self.maker.spare(key.algorithm).await?;
+        let (mut act, by, origin) = self.key_act(doer).await?;
+        let now = self.clock.now();
+        let present = key_facts(act.signing_keys().await?);
+        let key = found(&present)?;
+        let withdrawal = keys::withdraw(&present, &key, now)?;
+        let mut entry = Entry::done(now, by, &origin, Event::KeyWithdrawn, kid)
+            .with("algorithm", key.algorithm.code())
+            .with("state", key.life.state(now).code())
+            .with("reason", reason);
+        act.withdraw_key(kid, now).await?;
+        if let Some(active) = withdrawal.active {
+            act.activate_key(&active, now).await?;
+            entry = entry.with("active", active);
+        }
+        if withdrawal.needs_upcoming {
+            entry = entry.with("upcoming", self.maker.add(&mut act, spare, State::Upcoming, now).await?);
+        }
+        act.commit(&[entry]).await?;
+        Ok(key)
+    }
+
+    /// What time brings: rotations that are due, and keys whose last token has ended. Each is done
+    /// once, whichever node comes first.
+    ///
+    /// # Errors
+    /// The database's; what was done before stays done.
+    pub async fn tend_keys(&self) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let mut tx = self.store.read().await?;
+        let present = key_facts(tx.key_set(now).await?.1);
+        let retired = tx.has_retired_keys(now).await?;
+        drop(tx);
+        for algorithm in Algorithm::ALL.iter().copied() {
+            if keys::is_due(&present, algorithm, &self.config.keys, now) {
+                self.rotate_when_due(algorithm).await?;
+            }
+        }
+        if retired { self.retire_keys().await } else { Ok(()) }
+    }
+
+    async fn rotate_when_due(&self, algorithm: Algorithm) -> Result<(), Failure> {
+        let (schedule, origin) = (&self.config.keys, Origin::default());
+        let spare = self.maker.spare(algorithm).await?;
+        let mut act = self.store.act().await?;
+        act.hold_tokens().await?;
+        let now = self.clock.now();
+        let present = key_facts(act.key_set(now).await?.1);
+        // Another node may have been first.
+        if !keys::is_due(&present, algorithm, schedule, now) {
+            return Ok(());
+        }
+        let rotation = match keys::rotate(&present, algorithm, schedule, false, now) {
+            Err(KeyRefused::TooEarly(_)) => return Ok(()),
+            decided => decided?,
+        };
+        let entry = self.carry_out(&mut act, (algorithm, &rotation, spare), (By::Server, &origin), now).await?;
+        Ok(act.commit(&[entry]).await?)
+    }
+
+    /// Puts on record which keys have left the key set.
+    async fn retire_keys(&self) -> Result<(), Failure> {
+        let mut act = self.store.act().await?;
+        let now = self.clock.now();
+        let entry = |kid: String| Entry::done(now, By::Server, &Origin::default(), Event::KeyRetired, kid);
+        let entries: Vec<Entry> = act.take_retired_keys(now).await?.into_iter().map(entry).collect();
+        if entries.is_empty() { Ok(()) } else { Ok(act.commit(&entries).await?) }
+    }
+
+    /// Drops the rows of keys that have been out of the key set for long; the audit log has the rest.
+    pub(crate) async fn drop_keys(&self) -> Result<(), Failure> {
+        let mut tx = self.store.write().await?;
+        tx.drop_old_keys(self.clock.now() - KEPT).await?;
+        Ok(tx.commit().await?)
+    }
 }

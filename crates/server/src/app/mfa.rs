@@ -316,9 +316,9 @@ impl App {
 
     async fn new_codes(&self, act: &mut Act, user: &User, now: Timestamp) -> Result<Vec<RecoveryCode>, Failure> {
         let codes: Vec<RecoveryCode> = (0..HOW_MANY).map(|_| RecoveryCode::new(self.clock.random())).collect();
-        let digests: Vec<[u8; 32]> =
-            codes.iter().map(|c| self.mac(Purpose::RecoveryCode, c.expose().as_bytes())).collect();
-        act.set_recovery_codes(user.id, &digests, now).await?;
+        let key = self.store.digest_key(Purpose::RecoveryCode);
+        let digests: Vec<[u8; 32]> = codes.iter().map(|c| key.mac(c.expose().as_bytes())).collect();
+        act.set_recovery_codes(user.id, (key.id(), &digests), now).await?;
         Ok(codes)
     }
 

@@ -46,7 +46,7 @@ use crate::{
         changes::{feed::Feed, list::Lists},
         dpop::Nonces,
         federation::Federation,
-        keys::Signer,
+        keys::{Maker, Signer},
         outbox::Outbox,
         passkeys::Passkeys,
         passwords::Passwords,
@@ -72,7 +72,9 @@ pub struct App {
     /// What makes and checks passkeys.
     pub passkeys: Passkeys,
     /// Signs and verifies access tokens.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
+    /// Makes signing keys.
+    pub(crate) maker: Maker,
     /// How many refusals are recorded one by one.
     pub refusals: Refusals,
     /// Writes refusals to the audit log.
@@ -176,23 +178,27 @@ impl App {
     /// When the database or the master keys fail.
     pub async fn start(store: Store, clock: Clock, config: Config) -> Result<Arc<Self>, Failure> {
         store.claim(clock.random(), clock.now()).await.map_err(|e| Failure::Internal(e.to_string()))?;
-        let signer = Signer::load(&store, &clock, &config.public_url).await?;
+        let maker = Maker::new(&store, &clock, &config);
+        maker.prepare().await?;
+        let signer = Arc::new(Signer::load(store.clone(), clock.clone(), &config.public_url).await?);
         let passkeys = Passkeys::of(&config.public_url, &config.organization)?;
         let refusals = Refusals::new(clock.clone());
         let recorder = Recorder::start(store.clone());
         let own = apis::own_api(&store, &clock, &config.public_url).await?;
-        let issuer = Issuer::start(store.clone(), clock.clone(), own, config.token_lifespan_seconds);
+        let issuer =
+            Issuer::start(Arc::clone(&signer), store.clone(), clock.clone(), own, config.token_lifespan_seconds);
         let api_secrets = Digests::new(&store, &clock, Purpose::ApiSecret);
         let nonces = Nonces::new(&store);
         let outbox = Outbox::new(&config)?;
         let feed = Feed::new(&config);
-        Ok(Arc::new(Self {
+        let app = Arc::new(Self {
             store,
             clock,
             config,
             passwords: Passwords::new(),
             passkeys,
             signer,
+            maker,
             refusals,
             recorder,
             outbox,
@@ -202,7 +208,9 @@ impl App {
             feed,
             nonces,
             federation: Federation::new(),
-        }))
+        });
+        app.check_master_keys().await?;
+        Ok(app)
     }
 
     /// Whether the database answers, with credentials, and the audit log can be written on. Without

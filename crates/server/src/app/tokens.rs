@@ -18,6 +18,7 @@ use portcullis_domain::{
     audit::{By, Entry, Event, Origin},
     client_keys::Method,
     credentials::{ClientId, Standing},
+    keys::Algorithm,
     secret::{DigestKey, ExposeSecret, KeyedDigest, SecretText},
     sessions::Actor,
     tokens::{Claims, Confirmation, ends_at},
@@ -33,6 +34,7 @@ use crate::{
         App, Caller, Via,
         client_keys::SignedAssertion,
         dpop::{Bound, ProofRefused, Shown},
+        keys::{KeySet, Signer},
     },
     clock::Clock,
     error::Failure,
@@ -174,6 +176,10 @@ pub struct Issued {
     pub scope: String,
     /// What it is bound to.
     pub cnf: Option<Confirmation>,
+    /// What it is to be signed with.
+    pub algorithm: Algorithm,
+    /// The keys that sign, as of the transaction that put it on record.
+    pub keys: Arc<KeySet>,
 }
 
 struct Request {
@@ -203,19 +209,27 @@ impl Digests {
     }
 
     /// Whether a presented secret is the one that was stored. Without one the same work is done, so
-    /// that an unknown id takes as long as a wrong secret (protocol 9).
-    pub(crate) fn is_right(&self, stored: Option<&KeyedDigest>, secret: &SecretText) -> Result<bool, Failure> {
-        let (key, digest) = match stored {
-            Some(stored) => (self.keys.get(&stored.key_id).ok_or_else(|| unknown_key(&stored.key_id))?, stored),
-            None => (&self.nobody.0, &self.nobody.1),
-        };
+    /// that an unknown id takes as long as a wrong secret (protocol 9). Of one that `is_over` the master
+    /// key may be gone; then nothing can prove it.
+    pub(crate) fn is_right(
+        &self,
+        stored: Option<&KeyedDigest>,
+        is_over: bool,
+        secret: &SecretText,
+    ) -> Result<bool, Failure> {
+        let kept = stored.and_then(|stored| Some((self.keys.get(&stored.key_id)?, stored)));
+        if let (Some(missing), None, false) = (stored, kept, is_over) {
+            return Err(MasterKeyError::Unknown(missing.key_id.clone()).into());
+        }
+        let (key, digest) = kept.unwrap_or((&self.nobody.0, &self.nobody.1));
         let right = digest.matches(key, secret.expose_secret().as_bytes());
-        Ok(right && stored.is_some())
+        Ok(right && kept.is_some())
     }
 }
 
 /// Decides about presented clients.
 struct Gate {
+    signer: Arc<Signer>,
     store: Store,
     clock: Clock,
     digests: Digests,
@@ -236,39 +250,39 @@ impl Gate {
         found: Option<&'a PresentedClient>,
         now: Timestamp,
     ) -> Result<&'a PresentedClient, ClientRefused> {
+        let standing = found.map(|c| c.credential.standing(&c.owner, now));
         let (right, wrong) = match &proof.given {
             Given::Secret(secret) => {
-                let right = self.digests.is_right(found.map(|c| &c.credential.digest), secret)?;
+                let is_over = matches!(standing, Some(Standing::Revoked(..) | Standing::Expired(_)));
+                let right = self.digests.is_right(found.map(|c| &c.credential.digest), is_over, secret)?;
                 (right, ClientRefused::Unproven)
             }
             Given::Assertion(assertion) => {
                 (found.is_some_and(|c| assertion.is_of(&c.credential)), ClientRefused::UnprovenKey)
             }
         };
-        let Some(client) = found.filter(|_| right) else { return Err(wrong) };
-        match client.credential.standing(&client.owner, now) {
+        match (found.filter(|_| right), standing) {
             // C-15: what is switched off is told to its holder.
-            Standing::Active if proof.method() == Method::Secret && client.credential.secret_off_at.is_some() => {
+            (Some(client), Some(Standing::Active))
+                if proof.method() == Method::Secret && client.credential.secret_off_at.is_some() =>
+            {
                 Err(ClientRefused::SecretOff)
             }
-            Standing::Active => Ok(client),
-            standing => Err(ClientRefused::Dead(standing)),
+            (Some(client), Some(Standing::Active)) => Ok(client),
+            (Some(_), Some(standing)) => Err(ClientRefused::Dead(standing)),
+            _ => Err(wrong),
         }
     }
-}
-
-fn unknown_key(id: &str) -> Failure {
-    MasterKeyError::Unknown(id.to_owned()).into()
 }
 
 impl Issuer {
     /// Starts the task that gathers requests.
     #[must_use]
-    pub fn start(store: Store, clock: Clock, own: Api, own_lifespan: u32) -> Self {
+    pub fn start(signer: Arc<Signer>, store: Store, clock: Clock, own: Api, own_lifespan: u32) -> Self {
         let (queue, mut waiting) = mpsc::channel::<Request>(QUEUE);
         let parallel = if store.has_many_writers() { PARALLEL } else { 1 };
         let digests = Digests::new(&store, &clock, Purpose::ClientSecret);
-        let gate = Arc::new(Gate { store, clock, digests, own, own_lifespan });
+        let gate = Arc::new(Gate { signer, store, clock, digests, own, own_lifespan });
         let worker = Arc::clone(&gate);
         tokio::spawn(async move {
             let turns = Arc::new(Semaphore::new(parallel));
@@ -293,7 +307,7 @@ impl Issuer {
 impl Gate {
     async fn issue(&self, batch: Vec<Request>) {
         let decided = tokio::time::timeout(PATIENCE, self.decide(&batch)).await;
-        match decided.unwrap_or_else(|_| Err(StoreError::timed_out())) {
+        match decided.unwrap_or_else(|_| Err(StoreError::timed_out().into())) {
             Ok(decided) => {
                 for (request, decision) in batch.into_iter().zip(decided) {
                     // Nobody may be waiting any more; the token is on record all the same.
@@ -301,11 +315,12 @@ impl Gate {
                 }
             }
             Err(error) => {
+                error.log();
                 tracing::error!(%error, requests = batch.len(), "token requests were not served");
                 for request in batch {
                     // No token left the server, so repeating is safe in every case.
                     let failure = match &error {
-                        StoreError::Corrupt(what) => Failure::Internal(what.clone()),
+                        Failure::Internal(what) => Failure::Internal(what.clone()),
                         _ => Failure::Busy,
                     };
                     let _ = request.answer.send(Err(ClientRefused::Failed(failure).into()));
@@ -319,7 +334,7 @@ impl Gate {
     /// The client comes first (RFC 6749 §4.4.2): only for one that is proven and active is looked
     /// which APIs there are. So a stranger learns nothing of them, and an unknown id and a wrong
     /// secret stay the same work whatever they ask for (protocol 9).
-    async fn decide(&self, batch: &[Request]) -> Result<Vec<Result<Issued, NotIssued>>, StoreError> {
+    async fn decide(&self, batch: &[Request]) -> Result<Vec<Result<Issued, NotIssued>>, Failure> {
         let mut tx = self.store.issue().await?;
         let asked: Vec<&str> = batch.iter().map(|r| r.proof.client_id.as_str()).collect();
         let found = tx.presented_clients(&asked).await?;
@@ -333,6 +348,9 @@ impl Gate {
         let proven = batch.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
         let named: BTreeSet<&str> = proven.filter_map(|(r, _)| self.other_api(&r.wish)).collect();
         let apis = tx.apis_named(&named.into_iter().collect::<Vec<_>>()).await?;
+        // Nobody who was not found gets a token, so there is a version whenever a key is needed.
+        let key_set = found.values().next().map_or(0, |c| c.key_set);
+        let keys = self.signer.at(&mut tx, key_set).await?;
         let apis: HashMap<&str, &Api> = apis.iter().map(|a| (a.settings.identifier.as_str(), a)).collect();
         // Only what the proven signed is remembered. Of several requests at once the first has it.
         let proven = batch.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
@@ -356,7 +374,7 @@ impl Gate {
                     None => &self.own,
                     Some(identifier) => apis.get(identifier).copied().ok_or(NotIssued::UnknownApi)?,
                 };
-                let (token, issued) = self.issued(request, (client, api), now)?;
+                let (token, issued) = self.issued(request, (client, api), &keys, now)?;
                 tokens.push(token);
                 Ok(issued)
             })
@@ -378,6 +396,7 @@ impl Gate {
         &self,
         request: &Request,
         (client, api): Proven<'_>,
+        keys: &Arc<KeySet>,
         now: Timestamp,
     ) -> Result<(NewToken, Issued), NotIssued> {
         let identifier = &api.settings.identifier;
@@ -405,7 +424,20 @@ impl Gate {
         let (client_id, audience) = (credential.client_id.clone(), identifier.clone());
         let status_index = client.status_index;
         let cnf = bound.map(|bound| Confirmation { jkt: bound.jkt.clone() });
-        Ok((token, Issued { jti, issued_at: now, expires_at, client_id, audience, status_index, scope, cnf }))
+        let (algorithm, keys) = (api.settings.algorithm, Arc::clone(keys));
+        let issued = Issued {
+            jti,
+            issued_at: now,
+            expires_at,
+            client_id,
+            audience,
+            status_index,
+            scope,
+            cnf,
+            algorithm,
+            keys,
+        };
+        Ok((token, issued))
     }
 }
 
@@ -499,8 +531,15 @@ impl App {
     /// # Errors
     /// The database's: in doubt a token is neither active nor inactive, but unanswered (I6).
     pub async fn active_token(&self, token: &str) -> Result<Option<(Claims, TokenOnRecord)>, Failure> {
-        let Some(claims) = self.signer.verify(token) else { return Ok(None) };
-        let Some(on_record) = self.store.read().await?.token_on_record(claims.jti).await? else { return Ok(None) };
+        let Some((claims, key_set)) = self.signer.verify(token).await? else { return Ok(None) };
+        let mut tx = self.store.read().await?;
+        let Some(on_record) = tx.token_on_record(claims.jti).await? else { return Ok(None) };
+        // The key may have been withdrawn meanwhile, on any node.
+        let latest = on_record.client.key_set;
+        if latest > key_set && !self.signer.still_verifies(&mut tx, token, latest).await? {
+            return Ok(None);
+        }
+        drop(tx);
         let now = self.clock.now();
         let client = &on_record.client;
         let standing = client.credential.standing(&client.owner, now);
@@ -549,7 +588,7 @@ impl App {
         token: &str,
         origin: &Origin,
     ) -> Result<bool, Failure> {
-        let Some(claims) = self.signer.verify(token) else { return Ok(true) };
+        let Some((claims, _)) = self.signer.verify(token).await? else { return Ok(true) };
         let mut act = self.store.act().await?;
         let Some(on_record) = act.token_on_record(claims.jti).await? else { return Ok(true) };
         let client_id = client.credential.client_id.as_str().to_owned();

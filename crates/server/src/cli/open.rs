@@ -86,6 +86,15 @@ pub async fn existing(config: &Config) -> Result<Store, String> {
     Store::open(&config.database, Arc::new(keys), &options).await.map_err(|e| e.to_string())
 }
 
+/// Opens a store that is there already, for commands that change something in it.
+///
+/// # Errors
+/// As [`existing`].
+pub async fn existing_to_change(config: &Config) -> Result<Store, String> {
+    existing(config).await?.close().await;
+    Ok(open(config, &Clock::system()).await?.store)
+}
+
 fn options(config: &Config) -> OpenOptions {
     OpenOptions { connections: config.database_connections, ..OpenOptions::default() }
 }

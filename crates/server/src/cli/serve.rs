@@ -6,7 +6,7 @@ use portcullis_domain::secret::ExposeSecret;
 use portcullis_store::Database;
 
 use crate::{
-    app::{App, housekeeping, outbox},
+    app::{App, housekeeping, keys, outbox},
     cli::open::{self, Opened},
     clock::Clock,
     config::{Config, MailWay},
@@ -56,7 +56,9 @@ pub async fn run(config: &Config) -> Result<(), String> {
     }
     let sweeper = tokio::spawn(housekeeping::run(Arc::clone(&app)));
     let sender = tokio::spawn(outbox::run(Arc::clone(&app)));
+    let keeper = tokio::spawn(keys::run(Arc::clone(&app)));
     server.run(stopped()).await;
+    keeper.abort();
     sweeper.abort();
     sender.abort();
     // A database that is gone without a word does not keep the process.

@@ -122,3 +122,18 @@ fn l2_printing_masks_the_password_of_the_database() {
         assert!(!printed.contains("hunter2") && printed.contains("postgres://u"), "{printed}");
     }
 }
+
+#[test]
+fn protocol26_keys_take_over_no_faster_than_they_are_published_ahead() {
+    let of = |rotation, ahead| config(&[("key_rotation_seconds", rotation), ("key_publish_ahead_seconds", ahead)]);
+    let default = config(&[]).unwrap().keys;
+    assert_eq!(default.rotation, Some(SignedDuration::from_hours(90 * 24)));
+    assert_eq!(default.publish_ahead, SignedDuration::from_hours(1));
+    assert!(matches!(of("3599", "3600"), Err(ConfigError::Together(_))));
+    assert_eq!(of("1", "1").unwrap().keys.rotation, Some(SignedDuration::from_secs(1)), "as fast as every second");
+    assert_eq!(of("0", "3600").unwrap().keys.rotation, None, "only by hand");
+    assert!(of("3600", "0").is_err());
+    for (bits, good) in [("2048", true), ("3072", true), ("1024", false), ("2049", false), ("4096", false)] {
+        assert_eq!(config(&[("rsa_key_bits", bits)]).is_ok(), good, "{bits}");
+    }
+}

@@ -47,6 +47,8 @@ pub struct Form {
     lifespan: String,
     /// A checkbox: there when it is ticked.
     requires_dpop: Option<String>,
+    #[serde(default)]
+    algorithm: String,
 }
 
 /// What is to become of the key that is there, and which keys the page showed.
@@ -65,6 +67,7 @@ impl Form {
             scopes: scopes_of(&self.scopes),
             lifespan: self.lifespan.clone(),
             requires_dpop: self.requires_dpop.is_some(),
+            algorithm: self.algorithm.clone(),
         }
     }
 }
@@ -109,6 +112,7 @@ fn form(app: &App, caller: &Caller, present: Option<&ApiWithKeys>, typed: &Form)
             .unwrap_or_default(),
         lifespan: Field::new(&typed.lifespan),
         requires_dpop: typed.requires_dpop.is_some(),
+        algorithm: Field::new(&typed.algorithm),
         lasts: api.map(|a| lasts(a.lifespan(app.config.token_lifespan_seconds))).unwrap_or_default(),
         keys: present.map(key_rows).unwrap_or_default(),
         seen: present.map(|p| ids_of(&p.keys)).unwrap_or_default(),
@@ -123,6 +127,7 @@ fn with_errors(mut form: ApiForm, wrong: Vec<Invalid>) -> ApiForm {
             "name" => &mut form.name.error,
             "identifier" => &mut form.identifier.error,
             "scopes" => &mut form.scopes.error,
+            "algorithm" => &mut form.algorithm.error,
             _ => &mut form.lifespan.error,
         };
         *place = Some(message);
@@ -138,6 +143,7 @@ fn as_typed(app: &App, present: &ApiWithKeys) -> Form {
         scopes: text_of(&settings.scopes),
         lifespan: present.api.lifespan(app.config.token_lifespan_seconds).to_string(),
         requires_dpop: settings.requires_dpop.then(|| "yes".to_owned()),
+        algorithm: settings.algorithm.code().to_owned(),
     }
 }
 
@@ -175,6 +181,7 @@ pub async fn new(State(app): State<Arc<App>>, Extension(caller): Extension<Calle
         scopes: String::new(),
         lifespan: TOKEN_LASTS_SECONDS.to_string(),
         requires_dpop: None,
+        algorithm: String::new(),
     };
     page_with(StatusCode::OK, &form(&app, &caller, None, &typed))
 }

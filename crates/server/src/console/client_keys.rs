@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use portcullis_domain::{
-    client_keys::{KeyAct, KeyRefused},
+    client_keys::{ClientKeyRefused, KeyAct},
     secret::SecretText,
 };
 use portcullis_verify::jwk::{JwkError, PublicJwk};
@@ -120,7 +120,7 @@ fn content(app: &App, caller: &Caller, act: KeyAct, facts: &Facts) -> Credential
         harsh: matches!(act, KeyAct::Remove | KeyAct::SecretOff),
         client_id: credential.map(|c| c.client_id.as_str().to_owned()).unwrap_or_default(),
         key: (act == KeyAct::Bind).then(|| Field::new("")),
-        password_needed: facts.may(caller, act) == Err(KeyRefused::PasswordNeeded),
+        password_needed: facts.may(caller, act) == Err(ClientKeyRefused::PasswordNeeded),
         password_error: None,
     }
 }
@@ -132,7 +132,7 @@ fn content(app: &App, caller: &Caller, act: KeyAct, facts: &Facts) -> Credential
 pub async fn page(act: KeyAct, app: Arc<App>, caller: Caller) -> Answer {
     let facts = app.credential_tab(&caller).await?;
     match facts.may(&caller, act) {
-        Ok(()) | Err(KeyRefused::PasswordNeeded) => {
+        Ok(()) | Err(ClientKeyRefused::PasswordNeeded) => {
             page_with(StatusCode::OK, &content(&app, &caller, act, &facts))
         }
         Err(why) => refused(&app, &caller, why).await,
@@ -140,9 +140,9 @@ pub async fn page(act: KeyAct, app: Arc<App>, caller: Caller) -> Answer {
 }
 
 /// The tab with the reason.
-async fn refused(app: &App, caller: &Caller, why: KeyRefused) -> Answer {
-    let failure = Failure::Key(why);
-    if why == KeyRefused::NotSuperAdmin {
+async fn refused(app: &App, caller: &Caller, why: ClientKeyRefused) -> Answer {
+    let failure = Failure::ClientKey(why);
+    if why == ClientKeyRefused::NotSuperAdmin {
         return Err(failure.into());
     }
     let notice = Notice::bad(why.to_string()).led_by("Nothing was changed.");
@@ -166,7 +166,7 @@ pub async fn change(act: KeyAct, app: Arc<App>, caller: Caller, typed: Changing)
     };
     // The password is looked at only when it is what is missing: other refusals come first.
     let wanted = app.credential_tab(&caller).await;
-    let wanted = wanted.is_ok_and(|facts| facts.may(&caller, act) == Err(KeyRefused::PasswordNeeded));
+    let wanted = wanted.is_ok_and(|facts| facts.may(&caller, act) == Err(ClientKeyRefused::PasswordNeeded));
     let Some(password) = sign_in::filled(typed.password).filter(|_| wanted) else {
         return answer(act, &app, &caller, &change, &typed.client_id, &key).await;
     };
@@ -192,10 +192,10 @@ async fn answer(act: KeyAct, app: &App, caller: &Caller, change: &KeyChange, see
     };
     match app.change_ways_in(caller, change, seen).await {
         Ok(()) => Ok(see_other(&format!("/account/credentials?done={done}"))),
-        Err(failure @ Failure::Key(KeyRefused::PasswordNeeded)) => {
+        Err(failure @ Failure::ClientKey(ClientKeyRefused::PasswordNeeded)) => {
             ask_again(act, app, caller, &failure, key).await
         }
-        Err(Failure::Key(why)) => refused(app, caller, why).await,
+        Err(Failure::ClientKey(why)) => refused(app, caller, why).await,
         Err(failure) => Err(failure.into()),
     }
 }
@@ -228,7 +228,7 @@ async fn ask_again(
     content.password_error = Some(match failure {
         Failure::WrongPassword => "This is not your password.".to_owned(),
         // Why it is asked for stands at the field.
-        Failure::Key(KeyRefused::PasswordNeeded) => "Enter your password.".to_owned(),
+        Failure::ClientKey(ClientKeyRefused::PasswordNeeded) => "Enter your password.".to_owned(),
         other => other.to_string(),
     });
     failed(failure, &content)

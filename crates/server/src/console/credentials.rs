@@ -10,7 +10,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use portcullis_domain::{
-    client_keys::{KeyAct, KeyRefused},
+    client_keys::{ClientKeyRefused, KeyAct},
     credentials::{GenerateRefused, RevokeRefused, Standing},
     secret::SecretText,
     tokens::IssuedToken,
@@ -117,7 +117,7 @@ fn state(
 /// Why the ways in cannot be changed here, if they cannot (C-14). A password can be given.
 fn fixed(caller: &Caller, facts: &Facts) -> Option<String> {
     let why = facts.may(caller, KeyAct::Bind).err()?;
-    (why != KeyRefused::PasswordNeeded).then(|| why.to_string())
+    (why != ClientKeyRefused::PasswordNeeded).then(|| why.to_string())
 }
 
 fn view(held: HeldCredential, key_fixed: Option<String>, dates: &Dates) -> Held {

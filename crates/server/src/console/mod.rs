@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod federation;
 pub mod forgot_password;
 pub mod identities;
+pub mod keys;
 pub mod mail;
 pub mod mfa;
 pub mod pages;
@@ -115,7 +116,7 @@ fn title(failure: &Failure) -> &'static str {
         | Failure::NotOwner
         | Failure::Generate(_)
         | Failure::Revoke(_)
-        | Failure::Key(_)
+        | Failure::ClientKey(_)
         | Failure::Manage(_)
         | Failure::Federation(_) => "Not allowed",
         Failure::Link(LinkRefused::Expired(_)) => "This link has expired",

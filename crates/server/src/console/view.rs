@@ -15,6 +15,7 @@ mod apis;
 mod audit;
 mod credentials;
 mod federation;
+mod keys;
 mod mfa;
 mod people;
 mod when;
@@ -29,6 +30,7 @@ pub use federation::{
     ClaimRow, GoingTo, IdentityChange, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow,
     ProviderTest, Providers, SignedOut,
 };
+pub use keys::{RotateKeys, SigningKeyGroup, SigningKeyRow, SigningKeys, WithdrawKey};
 pub use mfa::{
     MfaApp, MfaChange, MfaCodes, MfaOn, MfaPasskey, MfaPassword, MfaSection, PasskeyRow, PasskeySignIn,
     SecondFactor,
@@ -56,6 +58,8 @@ pub enum Nav {
     Providers,
     /// `/apis…`.
     Apis,
+    /// `/signing-keys…`.
+    SigningKeys,
     /// `/help`, in the menu of the account.
     Help,
     /// None of them.

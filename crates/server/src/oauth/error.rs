@@ -188,7 +188,7 @@ impl From<NotBound> for OAuthError {
                 "The proof is to be a client assertion of this Client ID, signed with the private key of the jwk.",
             ),
             NotBound::Client(refused) => refused.into(),
-            NotBound::Failed(Failure::Key(why)) => Self::invalid_request(why.to_string()),
+            NotBound::Failed(Failure::ClientKey(why)) => Self::invalid_request(why.to_string()),
             NotBound::Failed(failure) => failure.into(),
         }
     }

@@ -31,6 +31,9 @@ use crate::{
 /// The media type of a signed response (RFC 9701 §5).
 const SIGNED: &str = "application/token-introspection+jwt";
 
+/// The type in its header (RFC 9701 §5).
+const SIGNED_TYPE: &str = "token-introspection+jwt";
+
 /// The response (§2.2). Of a token that is not active there is nothing but that.
 #[derive(Serialize)]
 struct Said {
@@ -110,7 +113,8 @@ pub async fn post(
                 token_introspection: said,
             };
             let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(SIGNED))];
-            (kind, app.signer.sign_introspection(&signed)?).into_response()
+            let (keys, algorithm) = (app.signer.current().await?, presented.api.settings.algorithm);
+            (kind, keys.sign_as(SIGNED_TYPE, algorithm, &signed)?).into_response()
         }
         _ => Json(said).into_response(),
     };

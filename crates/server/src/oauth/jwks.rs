@@ -1,15 +1,20 @@
-//! `GET /.well-known/jwks.json`: the public keys that tokens verify with (RFC 7517 §5).
+//! `GET /.well-known/jwks.json`: the public keys that tokens verify with (RFC 7517 §5), as they are at
+//! the request: a key is here before it signs, and a withdrawn one is gone (protocol 26).
 
 use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 
-use crate::{app::App, assets};
-
-/// How long verifiers may keep the key set.
-const CACHE: &str = "public, max-age=300";
+use crate::{app::App, assets, oauth::error::OAuthError};
 
 /// Answers with the key set.
-pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    assets::cacheable(&headers, "application/jwk-set+json", CACHE, app.signer.jwks().to_owned().into())
+///
+/// # Errors
+/// 503 when it cannot be read: never an old one.
+pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, OAuthError> {
+    let keys = app.signer.current().await?;
+    let body = keys.jwks(app.clock.now()).into();
+    // For less time than a key is published before it signs.
+    let cache = format!("public, max-age={}", app.config.keys.cached_seconds());
+    Ok(assets::cacheable(&headers, "application/jwk-set+json", &cache, body))
 }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap, response::Response};
-use portcullis_domain::{keys::Algorithm, tokens::SCOPES};
+use portcullis_domain::tokens::SCOPES;
 use serde_json::{Value, json};
 
-use crate::{app::App, assets};
+use crate::{app::App, assets, oauth::error::OAuthError};
 
 const CACHE: &str = "public, max-age=300";
 const AUTH_METHODS: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
@@ -30,9 +30,16 @@ fn document(headers: &HeaderMap, value: &Value) -> Response {
 ///
 /// Of APIs it names the product's own alone, with its scopes: which others are registered is for
 /// those who hold a credential (§2 leaves out what is not advertised).
-pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+///
+/// # Errors
+/// 503 when it cannot be read which algorithms are in use.
+pub async fn authorization_server(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, OAuthError> {
     let issuer = &app.config.public_url;
-    document(
+    let signing = app.signer.current().await?.algorithms();
+    Ok(document(
         &headers,
         &json!({
             "issuer": issuer,
@@ -48,7 +55,7 @@ pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMa
             "dpop_signing_alg_values_supported": algorithms(),
             "introspection_endpoint_auth_methods_supported": AUTH_METHODS,
             "introspection_endpoint_auth_signing_alg_values_supported": algorithms(),
-            "introspection_signing_alg_values_supported": [Algorithm::Es256.code()],
+            "introspection_signing_alg_values_supported": signing,
             "revocation_endpoint_auth_methods_supported": AUTH_METHODS,
             "status_list_endpoint": app.status_list_uri(),
             // Ours: no standard has a name for a feed of revocations yet.
@@ -56,7 +63,7 @@ pub async fn authorization_server(State(app): State<Arc<App>>, headers: HeaderMa
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms(),
             "protected_resources": [app.signer.audience()],
         }),
-    )
+    ))
 }
 
 /// `GET /.well-known/oauth-protected-resource/api/v1`.

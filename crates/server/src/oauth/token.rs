@@ -81,7 +81,7 @@ async fn answer(app: &App, origin: Origin, headers: &HeaderMap, form: &Form) -> 
         cnf: issued.cnf,
     };
     let body = Body {
-        access_token: app.signer.sign(&claims)?,
+        access_token: issued.keys.sign(issued.algorithm, &claims)?,
         token_type: claims.token_type(),
         expires_in: claims.exp - claims.iat,
         scope: issued.scope,

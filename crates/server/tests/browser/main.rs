@@ -14,6 +14,7 @@ mod browser;
 mod federation;
 mod journey;
 mod keyboard;
+mod keys;
 mod look;
 mod mfa;
 mod no_script;

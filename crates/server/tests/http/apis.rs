@@ -112,7 +112,7 @@ async fn ask_for(program: &Program, resource: &str, scope: &str) -> Response {
     program.oauth("token", &form).await
 }
 
-async fn token_for(program: &Program, resource: &str) -> String {
+pub async fn token_for(program: &Program, resource: &str) -> String {
     let response = ask_for(program, resource, "").await;
     assert_eq!(response.status(), StatusCode::OK);
     json_of(response).await["access_token"].as_str().unwrap().to_owned()

@@ -1,5 +1,7 @@
 //! The command line of the real program.
 
+mod keys;
+
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
@@ -10,7 +12,7 @@ const MARIA: &str = "maria@acme.example";
 const PASSWORD: &str = "tide lantern walnut orbit";
 const LINE: &str = "tide lantern walnut orbit\n";
 
-fn assert_refused(answered: &Answered, words: &[&str]) {
+pub(crate) fn assert_refused(answered: &Answered, words: &[&str]) {
     assert_eq!(answered.code, 1, "{answered:?}");
     assert!(answered.err.starts_with("portcullis: "), "{answered:?}");
     for word in words {
@@ -31,6 +33,11 @@ fn the_help_of_every_command_is_there() {
         &["credential", "generate"],
         &["credential", "show"],
         &["credential", "revoke"],
+        &["keys"],
+        &["keys", "list"],
+        &["keys", "rotate"],
+        &["keys", "withdraw"],
+        &["keys", "rewrap"],
         &["audit"],
         &["audit", "verify"],
         &["config"],

@@ -21,6 +21,7 @@ mod dpop;
 mod federation;
 mod introspect;
 mod journey;
+mod keys;
 mod limits;
 mod mail;
 mod matrix;

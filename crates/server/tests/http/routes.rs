@@ -16,6 +16,8 @@ use serde_json::Value;
 mod apis;
 #[path = "routes/client_keys.rs"]
 mod client_keys;
+#[path = "routes/keys.rs"]
+mod keys;
 #[path = "routes/people.rs"]
 mod people;
 
@@ -48,6 +50,8 @@ fn filled(path: &str) -> String {
         .replace("{provider}", "01900000-0000-7000-8000-000000000000")
         .replace("{api}", "01900000-0000-7000-8000-000000000000")
         .replace("{key}", "pca_00000000000000000000")
+        .replace("{kid}", "not-a-key")
+        .replace("{algorithm}", "ES256")
 }
 
 fn guarded() -> impl Iterator<Item = Route> {
@@ -154,7 +158,7 @@ async fn protocol31_the_console_takes_forms_and_nothing_else(world: World) {
     let mark = world.last_record().await;
     for route in all().into_iter().filter(|r| is_ours(r) && r.door == Door::Console) {
         let text = "email=maria%40acme.example&password=x&name=x&language=en-US&time_zone=UTC&client_id=x\
-                    &code=1&credential=x&older_key=day&key=x";
+                    &code=1&credential=x&older_key=day&key=x&seen=x&reason=x";
         for (kind, text) in [("text/plain", text), ("application/json", "{\"email\":\"a@b\",\"password\":\"x\"}")]
         {
             let request = maria.request(Method::POST, &filled(route.path));
@@ -192,6 +196,7 @@ async fn perform(world: &World, route: &Route) -> (i64, Response) {
         path if people::is_act(path) => people::request(world, path).await,
         path if apis::is_of_apis(path) => apis::request(world, path).await,
         path if client_keys::is_of_keys(path) => client_keys::request(world, path).await,
+        path if keys::is_of_keys(path) => keys::request(world, path).await,
         "/setup/{token}" => {
             let token = world.app.set_up_token().await.unwrap().unwrap();
             let token = portcullis_domain::secret::ExposeSecret::expose_secret(&token).to_owned();

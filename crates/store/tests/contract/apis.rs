@@ -31,6 +31,7 @@ fn api(name: &str, identifier: &str) -> Api {
         scopes: vec![scope("orders:read"), scope("!#[]~'")],
         lifespan_seconds: Some(3600),
         requires_dpop: false,
+        algorithm: portcullis_domain::keys::Algorithm::EdDsa,
     };
     Api { id: id(), settings, made_at: now() }
 }

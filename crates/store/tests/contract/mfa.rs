@@ -160,7 +160,7 @@ async fn consume(store: Store, user: UserId, code: u8) -> bool {
 async fn protocol38_of_many_parallel_uses_of_a_recovery_code_exactly_one_counts(fresh: Fresh) {
     let user = fresh.super_admin("a@acme.example").await.id;
     let other = fresh.super_admin("b@acme.example").await.id;
-    fresh.write(async |tx| tx.set_recovery_codes(user, &[[1; 32], [2; 32]], now()).await.unwrap()).await;
+    fresh.write(async |tx| tx.set_recovery_codes(user, ("k", &[[1; 32], [2; 32]]), now()).await.unwrap()).await;
     assert!(!consume(fresh.store.clone(), other, 1).await, "another user's code is none");
     let stores = [fresh.store.clone(), fresh.another_node().await];
     let done = at_once(20, |n| consume(stores[n % 2].clone(), user, 1)).await;
@@ -170,8 +170,8 @@ async fn protocol38_of_many_parallel_uses_of_a_recovery_code_exactly_one_counts(
 
 async fn new_recovery_codes_take_the_place_of_the_old(fresh: Fresh) {
     let user = fresh.super_admin("a@acme.example").await.id;
-    fresh.write(async |tx| tx.set_recovery_codes(user, &[[1; 32], [2; 32]], now()).await.unwrap()).await;
-    fresh.write(async |tx| tx.set_recovery_codes(user, &[[3; 32]], after(1)).await.unwrap()).await;
+    fresh.write(async |tx| tx.set_recovery_codes(user, ("k", &[[1; 32], [2; 32]]), now()).await.unwrap()).await;
+    fresh.write(async |tx| tx.set_recovery_codes(user, ("k", &[[3; 32]]), after(1)).await.unwrap()).await;
     assert!(!consume(fresh.store.clone(), user, 1).await);
     assert!(consume(fresh.store.clone(), user, 3).await);
     assert_eq!(fresh.read(async |tx| tx.recovery_codes_left(user).await.unwrap()).await, 0);
@@ -184,7 +184,7 @@ async fn removing_all_factors_leaves_those_of_others(fresh: Fresh) {
         .write(async |tx| {
             for (user, n) in [(user, 1), (other, 2)] {
                 tx.add_passkey(&passkey(user, n)).await.unwrap();
-                tx.set_recovery_codes(user, &[[n; 32]], now()).await.unwrap();
+                tx.set_recovery_codes(user, ("k", &[[n; 32]]), now()).await.unwrap();
                 tx.set_passkey_alone(user, true).await.unwrap();
             }
             tx.remove_factors(user).await.unwrap();

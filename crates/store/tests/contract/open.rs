@@ -1,13 +1,9 @@
 //! Opening a database: what is ours is opened, by any number of nodes; anything else is refused
-//! and left as it is. With it the installation's one row and the signing keys.
+//! and left as it is. With it the installation's one row.
 
 use std::{path::Path, sync::Arc};
 
-use portcullis_domain::{
-    audit::Event,
-    keys::{Algorithm, SigningKey},
-    secret::ExposeSecret,
-};
+use portcullis_domain::audit::Event;
 use portcullis_store::{Database, MasterKeys, OpenError, OpenOptions, Purpose, Store, StoreError};
 use sqlx::{Connection, Executor, SqliteConnection};
 
@@ -22,7 +18,6 @@ on_both! {
     a_migration_that_stopped_half_way_is_refused
     what_is_committed_is_there_after_closing_and_opening
     a_closed_store_says_that_it_is_not_available
-    signing_keys_come_back_and_open_under_their_own_id_only
 }
 
 async fn open(database: &Database) -> Result<Store, OpenError> {
@@ -133,35 +128,6 @@ async fn a_closed_store_says_that_it_is_not_available(fresh: Fresh) {
     assert!(matches!(fresh.store.read().await.err(), Some(StoreError::Unavailable(_))));
     assert!(matches!(fresh.store.write().await.err(), Some(StoreError::Unavailable(_))));
     assert!(matches!(fresh.store.act().await.err(), Some(StoreError::Unavailable(_))));
-}
-
-async fn signing_keys_come_back_and_open_under_their_own_id_only(fresh: Fresh) {
-    assert!(fresh.read(async |tx| tx.signing_keys().await.unwrap()).await.is_empty());
-    let key = |kid: &str, at, nonce| {
-        let sealed = fresh.store.keys().seal(Purpose::SigningKey, kid, b"private part", [nonce; 12]);
-        SigningKey {
-            kid: kid.to_owned(),
-            algorithm: Algorithm::Es256,
-            created_at: after(at),
-            sealed: sealed.bytes,
-            sealed_by: sealed.key_id,
-        }
-    };
-    let keys = [key("newest", 9, 1), key("b", 1, 2), key("a", 1, 3)];
-    for key in &keys {
-        fresh.act(async |act| act.add_signing_key(key).await.unwrap()).await;
-    }
-    let read = fresh.read(async |tx| tx.signing_keys().await.unwrap()).await;
-    assert_eq!(format!("{read:?}"), format!("{:?}", [&keys[2], &keys[1], &keys[0]]), "the oldest first");
-    for key in &read {
-        let sealed = portcullis_store::Sealed { key_id: key.sealed_by.clone(), bytes: key.sealed.clone() };
-        let opened = fresh.store.keys().open(Purpose::SigningKey, &key.kid, &sealed).unwrap();
-        assert_eq!(opened.expose_secret().as_slice(), b"private part");
-        assert!(fresh.store.keys().open(Purpose::SigningKey, "other", &sealed).is_err());
-    }
-    let mut act = fresh.store.act().await.unwrap();
-    let twice = act.add_signing_key(&keys[0]).await;
-    assert!(matches!(twice, Err(StoreError::Conflict(_))), "{twice:?}");
 }
 
 /// The bytes of an SQLite file; of PostgreSQL nothing.

@@ -11,6 +11,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use flate2::{Compression, write::ZlibEncoder};
 use portcullis_domain::{
     changes::{Changed, StatusList},
+    keys::Algorithm,
     tokens::{StatusClaim, StatusPlace},
 };
 use portcullis_store::Tx;
@@ -23,6 +24,8 @@ use crate::{
     error::Failure,
 };
 
+/// The type of a signed list (§5.1): none is ever taken for a token.
+const TYPE: &str = "statuslist+jwt";
 /// How long a signed list is good, in seconds.
 const LASTS: i64 = 600;
 /// The tag of a list that stays the same changes so often, in seconds, so that whoever is told
@@ -43,8 +46,8 @@ struct Kept {
     tag: String,
     /// It, compressed and encoded.
     lst: String,
-    /// The second in which it was signed, and the result.
-    signed: Option<(i64, Bytes)>,
+    /// The second in which it was signed, with which version of the key set, and the result.
+    signed: Option<((i64, i64), Bytes)>,
 }
 
 /// The list, to be served.
@@ -139,7 +142,11 @@ impl App {
     /// # Errors
     /// The database's: never a list of before (I6).
     pub async fn status_list(&self) -> Result<Served, Failure> {
-        let head = self.store.read().await?.log_ends().await?.head;
+        let mut tx = self.store.read().await?;
+        let head = tx.log_ends().await?.head;
+        let version = tx.key_set_version().await?;
+        let keys = self.signer.at(&mut tx, version).await?;
+        drop(tx);
         let mut kept = self.lists.0.lock().await;
         let list = match kept.take_if(|k| k.seq >= head) {
             Some(current) => current,
@@ -148,7 +155,8 @@ impl App {
         let list = kept.insert(list);
         let now = self.clock.now().as_second();
         let token = match &list.signed {
-            Some((second, token)) if *second == now => token.clone(),
+            // Not with a key that was withdrawn meanwhile.
+            Some((made, token)) if *made == (now, version) => token.clone(),
             _ => {
                 let uri = self.status_list_uri();
                 let payload = Payload {
@@ -159,8 +167,8 @@ impl App {
                     ttl: TTL,
                     status_list: Compressed { bits: 2, lst: &list.lst },
                 };
-                let token = Bytes::from(self.signer.sign_status_list(&payload)?);
-                list.signed = Some((now, token.clone()));
+                let token = Bytes::from(keys.sign_as(TYPE, Algorithm::Es256, &payload)?);
+                list.signed = Some(((now, version), token.clone()));
                 token
             }
         };

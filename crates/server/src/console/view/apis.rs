@@ -3,6 +3,7 @@
 use askama::Template;
 use portcullis_domain::{
     apis::{KEYS_MAX, Overlap},
+    keys::Algorithm,
     secret::ApiSecret,
 };
 
@@ -76,6 +77,8 @@ pub struct ApiForm {
     pub lifespan: Field,
     /// Whether it takes only tokens that are bound to a key (T-5).
     pub requires_dpop: bool,
+    /// The code of the algorithm; empty: the first.
+    pub algorithm: Field,
     /// How long its tokens last, from [`super::lasts`].
     pub lasts: String,
     /// The keys, the first made first.
@@ -91,6 +94,10 @@ pub struct ApiForm {
 impl ApiForm {
     fn valid_keys(&self) -> usize {
         self.keys.iter().filter(|k| k.valid).count()
+    }
+
+    fn algorithms() -> &'static [Algorithm] {
+        Algorithm::ALL
     }
 
     /// What may become of the keys that are there: beside as many as there may be, none is made.

@@ -15,9 +15,9 @@ use jiff::SignedDuration;
 use jsonwebtoken::{Algorithm as JwtAlgorithm, EncodingKey, Header};
 use portcullis_domain::{
     accounts::Role,
-    keys::{Algorithm, SigningKey},
+    keys::{Algorithm, Life, PublicKey, SigningKey},
 };
-use portcullis_store::Purpose;
+use portcullis_store::{Purpose, StoredKey};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ on_both! {
     protocol20_every_proper_prefix_and_any_addition_is_refused
 }
 
-/// A node whose newest key the test holds too, and a good token of it.
+/// A node whose active key the test holds too, and a good token of it.
 struct Forge {
     node: World,
     program: Program,
@@ -52,6 +52,12 @@ fn pair(document: &[u8], algorithm: &'static EcdsaSigningAlgorithm) -> EcdsaKeyP
     EcdsaKeyPair::from_pkcs8(algorithm, document).unwrap()
 }
 
+fn public(document: &[u8]) -> String {
+    let pair = pair(document, &ECDSA_P256_SHA256_FIXED_SIGNING);
+    let point = pair.public_key().as_ref();
+    PublicKey::Ec { x: BASE64URL.encode(&point[1..33]), y: BASE64URL.encode(&point[33..65]) }.canonical()
+}
+
 #[expect(clippy::disallowed_methods, reason = "nonces of signatures are the library's business")]
 fn signature(document: &[u8], algorithm: &'static EcdsaSigningAlgorithm, message: &str) -> String {
     let signed = pair(document, algorithm).sign(&SystemRandom::new(), message.as_bytes()).unwrap();
@@ -64,19 +70,21 @@ impl Forge {
         let other = world.person("joao@acme.example", Role::SuperAdmin).await.generate().await;
         world.pass(SignedDuration::from_secs(1));
         let (document, kid) = (make_document(), "the-forge".to_owned());
-        let sealed = world.app.store.keys().seal(Purpose::SigningKey, &kid, &document, [9; 12]);
+        let keys = world.app.store.keys();
+        let sealed = Some(keys.seal(Purpose::SigningKey, &kid, &document, [9; 12]));
+        let public = Some(keys.seal(Purpose::PublicKey, &kid, public(&document).as_bytes(), [9; 12]));
+        world.sql("DELETE FROM signing_keys").await;
         let mut tx = world.app.store.write().await.unwrap();
-        let (created_at, algorithm) = (world.clock.now(), Algorithm::Es256);
-        let key =
-            SigningKey { kid: kid.clone(), algorithm, created_at, sealed: sealed.bytes, sealed_by: sealed.key_id };
-        tx.add_signing_key(&key).await.unwrap();
+        let life = Life::new(world.clock.now(), Some(world.clock.now()));
+        let key = SigningKey { kid: kid.clone(), algorithm: Algorithm::Es256, life, longest_seconds: 60 };
+        tx.add_signing_key(&StoredKey { key, public, sealed }).await.unwrap();
         tx.commit().await.unwrap();
         let node = world.another_node().await;
         let program = program.at(&node);
         let token = program.token().await;
         let part = |n| String::from_utf8(BASE64URL.decode(token.split('.').nth(n).unwrap()).unwrap()).unwrap();
         let (header, claims) = (part(0), part(1));
-        assert!(header.contains(&kid), "the node signs with the newest key");
+        assert!(header.contains(&kid), "the node signs with the key that is active");
         let forge = Self { other: other.at(&node), node, program, document, kid, header, claims };
         forge.is_good(&forge.sign(&forge.header, &forge.claims)).await;
         forge
