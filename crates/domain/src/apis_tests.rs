@@ -41,7 +41,10 @@ fn t5_an_api_that_requires_dpop_takes_bound_tokens_alone() {
     let any = api();
     let strict = Settings::parse(&Typed { requires_dpop: true, ..typed() }).unwrap();
     let strict = Api { settings: strict, ..any.clone() };
-    assert_eq!([any.takes(false), any.takes(true), strict.takes(false), strict.takes(true)], [true, true, false, true]);
+    assert_eq!(
+        [any.takes(false), any.takes(true), strict.takes(false), strict.takes(true)],
+        [true, true, false, true]
+    );
 }
 
 #[test]

@@ -65,7 +65,9 @@ pub enum KeyRefused {
     #[error("Only a Super Admin can manage credentials.")]
     NotSuperAdmin,
     /// T-4.
-    #[error("An access token cannot change a credential. The owner has to sign in with the password, in the console.")]
+    #[error(
+        "An access token cannot change a credential. The owner has to sign in with the password, in the console."
+    )]
     ByToken,
     /// C-4, as for generating.
     #[error(
@@ -76,7 +78,9 @@ pub enum KeyRefused {
     #[error("A credential cannot be changed by an account that has no Portcullis password.")]
     NoLocalPassword,
     /// C-9, as for generating.
-    #[error("Your credential is suspended while multi-factor authentication is on. Turn MFA off before changing it.")]
+    #[error(
+        "Your credential is suspended while multi-factor authentication is on. Turn MFA off before changing it."
+    )]
     MfaOn,
     /// There is none that works.
     #[error("You have no active credential. Generate one first.")]
@@ -90,7 +94,9 @@ pub enum KeyRefused {
     #[error("No public key is bound to this credential. Bind one first.")]
     NoKey,
     /// C-15.
-    #[error("The Client Secret is off, so the key is the only way in. Switch the secret on before you remove the key.")]
+    #[error(
+        "The Client Secret is off, so the key is the only way in. Switch the secret on before you remove the key."
+    )]
     OnlyWayIn,
     /// It is so already.
     #[error("The Client Secret is off already.")]

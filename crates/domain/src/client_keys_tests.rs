@@ -72,8 +72,7 @@ fn c14_only_the_owner_in_a_local_session_without_mfa_changes_the_ways_in() {
 
 #[test]
 fn c14_a_dead_credential_takes_no_key() {
-    let revoked =
-        Credential { revoked: Some((start(), RevocationReason::ByOwner)), ..credential(false, false) };
+    let revoked = Credential { revoked: Some((start(), RevocationReason::ByOwner)), ..credential(false, false) };
     let refused = change(KeyAct::Bind, &local(user(1)), &owner(), Some(&revoked), start());
     assert_eq!(refused, Err(KeyRefused::NotActive));
     let at_its_end = credential(false, false).expires_at;

@@ -134,9 +134,10 @@ fn client_key_routes() -> Vec<Route> {
         let page = move |State(app): State<Arc<App>>, Extension(caller): Extension<Caller>| {
             client_keys::page(act, app, caller)
         };
-        let doing = move |State(app): State<Arc<App>>,
-                          Extension(caller): Extension<Caller>,
-                          Typed(typed): Typed<Changing>| client_keys::change(act, app, caller, typed);
+        let doing =
+            move |State(app): State<Arc<App>>,
+                  Extension(caller): Extension<Caller>,
+                  Typed(typed): Typed<Changing>| client_keys::change(act, app, caller, typed);
         let path = client_keys::address(act);
         routes.push(reads(Door::Console, path, SuperAdmin, get(page)));
         routes.push(acts(Door::Console, path, SignedIn, events, post(doing)));

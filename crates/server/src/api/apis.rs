@@ -226,7 +226,9 @@ pub async fn register(
     Body(new): Body<Registration>,
 ) -> Result<(StatusCode, Json<ApiView>), Problem> {
     let lifespan = new.lifespan_seconds.unwrap_or(TOKEN_LASTS_SECONDS);
-    let api = app.register_api(&caller, &typed(new.name, new.identifier, new.scopes, lifespan, new.requires_dpop)).await?;
+    let api = app
+        .register_api(&caller, &typed(new.name, new.identifier, new.scopes, lifespan, new.requires_dpop))
+        .await?;
     Ok((StatusCode::CREATED, Json(view(&app, ApiWithKeys { api, keys: Vec::new() }))))
 }
 

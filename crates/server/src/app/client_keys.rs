@@ -342,7 +342,8 @@ mod tests {
     #[test]
     fn ids_of_two_signers_and_two_kinds_never_meet() {
         let at = Timestamp::UNIX_EPOCH;
-        let all = [used("a", "b", "c", at), used("a", "bc", "", at), used("ab", "", "c", at), used("x", "b", "c", at)];
+        let all =
+            [used("a", "b", "c", at), used("a", "bc", "", at), used("ab", "", "c", at), used("x", "b", "c", at)];
         for (n, one) in all.iter().enumerate() {
             assert!(all[n + 1..].iter().all(|other| other.digest != one.digest));
         }

@@ -115,8 +115,7 @@ impl App {
         access_token: Option<&str>,
     ) -> Result<(Bound, Option<String>), ProofRefused> {
         let now = self.clock.now();
-        let expect =
-            Expect { method, url, access_token, nonce: None, now: now.as_second(), window: PROOF_WINDOW };
+        let expect = Expect { method, url, access_token, nonce: None, now: now.as_second(), window: PROOF_WINDOW };
         let proof = dpop::check(proof, &expect).map_err(ProofRefused::Wrong)?;
         let made = Timestamp::from_second(proof.iat).unwrap_or(now);
         let used = used("dpop proof", &proof.jkt, &proof.jti, made + REMEMBERED);

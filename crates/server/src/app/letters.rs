@@ -270,13 +270,19 @@ impl CredentialChange {
             Self::KeyBound { thumbprint, replaced, with_secret } => {
                 let by = if *with_secret { "by a program that has its Client Secret" } else { "in the console" };
                 let rest = if *replaced { " The key that was bound before does not work any more." } else { "" };
-                format!("The public key {thumbprint} was bound to the credential {client_id}, {by}. Whoever has the private key gets tokens.{rest}")
+                format!(
+                    "The public key {thumbprint} was bound to the credential {client_id}, {by}. Whoever has the private key gets tokens.{rest}"
+                )
             }
             Self::KeyRemoved { thumbprint } => {
-                format!("The public key {thumbprint} was removed from the credential {client_id}. Programs get tokens with the Client Secret alone.")
+                format!(
+                    "The public key {thumbprint} was removed from the credential {client_id}. Programs get tokens with the Client Secret alone."
+                )
             }
             Self::SecretOff => {
-                format!("The Client Secret of the credential {client_id} was switched off. Programs get tokens with the private key alone.")
+                format!(
+                    "The Client Secret of the credential {client_id} was switched off. Programs get tokens with the private key alone."
+                )
             }
             Self::SecretOn => format!("The Client Secret of the credential {client_id} was switched on again."),
         }

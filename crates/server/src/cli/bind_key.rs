@@ -162,7 +162,8 @@ const END: &str = "-----END PRIVATE KEY-----\n";
 /// RFC 7468 §10.
 fn pem(der: &[u8]) -> String {
     let encoded = BASE64_STANDARD.encode(der);
-    let lines: String = encoded.as_bytes().chunks(64).map(|l| String::from_utf8_lossy(l).into_owned() + "\n").collect();
+    let lines: String =
+        encoded.as_bytes().chunks(64).map(|l| String::from_utf8_lossy(l).into_owned() + "\n").collect();
     format!("{BEGIN}{lines}{END}")
 }
 
@@ -281,6 +282,8 @@ impl BindKey {
         println!("Client ID      {}", bound.client_id);
         println!("Thumbprint     {}", bound.thumbprint);
         println!("Private key    {file}");
-        eprintln!("Keep the private key where it is. The owner can switch the Client Secret off now, under Credentials.");
+        eprintln!(
+            "Keep the private key where it is. The owner can switch the Client Secret off now, under Credentials."
+        );
     }
 }

@@ -212,7 +212,13 @@ async fn not_a_key(app: &App, caller: &Caller, why: JwkError) -> Answer {
 }
 
 /// The page with what is wrong at its password field. The key was read, so it is a public one.
-async fn ask_again(act: KeyAct, app: &App, caller: &Caller, failure: &Failure, key: &str) -> Result<Response, super::Refusal> {
+async fn ask_again(
+    act: KeyAct,
+    app: &App,
+    caller: &Caller,
+    failure: &Failure,
+    key: &str,
+) -> Result<Response, super::Refusal> {
     let facts = app.credential_tab(caller).await?;
     let mut content = content(app, caller, act, &facts);
     if let Some(field) = &mut content.key {

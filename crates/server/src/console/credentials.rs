@@ -28,8 +28,8 @@ use crate::{
     console::{
         Answer, Asked, Refusal, Typed, cookie, dates, failed, page as page_with, see_other, sign_in,
         view::{
-            AccountCredentials, BoundKey, CredentialState, CredentialUse, Dates, Frame, Generate, Held, LastUsed, Nav,
-            Notice, Tab, TokenState, UseRow, lasts,
+            AccountCredentials, BoundKey, CredentialState, CredentialUse, Dates, Frame, Generate, Held, LastUsed,
+            Nav, Notice, Tab, TokenState, UseRow, lasts,
         },
     },
     error::Failure,
@@ -146,7 +146,11 @@ fn view(held: HeldCredential, key_fixed: Option<String>, dates: &Dates) -> Held 
 }
 
 /// The tab as it is now, with a notice.
-pub(super) async fn now(app: &App, caller: &Caller, notice: Option<Notice>) -> Result<AccountCredentials, Failure> {
+pub(super) async fn now(
+    app: &App,
+    caller: &Caller,
+    notice: Option<Notice>,
+) -> Result<AccountCredentials, Failure> {
     let facts = app.credential_tab(caller).await?;
     let dates = dates(&caller.user, facts.now);
     Ok(AccountCredentials { notice, ..tab(app, caller, state(app, caller, facts, &dates, None)) })

@@ -22,8 +22,8 @@ mod when;
 pub use apis::{ApiForm, ApiKeyRemove, ApiKeyRow, ApiKeyShown, ApiRemove, ApiRow, Apis};
 pub use audit::{AuditFilter, AuditPage, AuditRow, who_label};
 pub use credentials::{
-    AccountCredentials, BoundKey, CredentialChange, CredentialState, CredentialSummary, CredentialUse, Generate, Held, LastUsed, TokenState,
-    UseRow, suspended_when, suspended_why,
+    AccountCredentials, BoundKey, CredentialChange, CredentialState, CredentialSummary, CredentialUse, Generate,
+    Held, LastUsed, TokenState, UseRow, suspended_when, suspended_why,
 };
 pub use federation::{
     ClaimRow, GoingTo, IdentityChange, IdentityRow, Links, ProviderForm, ProviderRemove, ProviderRow,

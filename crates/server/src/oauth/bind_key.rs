@@ -46,7 +46,9 @@ pub async fn post(
     }
     let client = app.authenticate_client(proof).await?;
     let (Some(jwk), Some(proof)) = (form.get("jwk"), form.get("proof")) else {
-        return Err(OAuthError::invalid_request("Send jwk, the public key, and proof, a client assertion made with it."));
+        return Err(OAuthError::invalid_request(
+            "Send jwk, the public key, and proof, a client assertion made with it.",
+        ));
     };
     let key = PublicJwk::from_json(jwk).map_err(|why| OAuthError::invalid_request(format!("The jwk: {why}.")))?;
     let proof = SignedAssertion::read(proof, app.signer.issuer(), app.clock.now())

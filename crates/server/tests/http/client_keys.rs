@@ -140,7 +140,10 @@ pub async fn change(person: &Person, program: &Program, act: &str, key: &str) ->
 /// Binds a key, which must be taken.
 pub async fn bind(person: &Person, program: &Program, key: &Key) {
     let done = change(person, program, "key", &key.jwk()).await;
-    assert_eq!((done.status(), header_of(&done, "location")), (StatusCode::SEE_OTHER, "/account/credentials?done=key-bound"));
+    assert_eq!(
+        (done.status(), header_of(&done, "location")),
+        (StatusCode::SEE_OTHER, "/account/credentials?done=key-bound")
+    );
 }
 
 /// Sends an assertion to an endpoint, with these parameters besides.
@@ -168,6 +171,7 @@ async fn c14_the_owner_binds_replaces_and_removes_a_key_and_is_told(world: World
     let mark = world.last_record().await;
     assert!(maria.page("/account/credentials").await.1.contains("Bind a public key"));
     for key in [Key::p256(1), Key::ed25519(), Key::rsa()] {
+        world.pass(SignedDuration::from_secs(1));
         let text = if key.algorithm() == "RS256" { key.pem() } else { key.jwk() };
         let done = change(&maria, &program, "key", &text).await;
         assert_eq!(done.status(), StatusCode::SEE_OTHER);
@@ -178,6 +182,7 @@ async fn c14_the_owner_binds_replaces_and_removes_a_key_and_is_told(world: World
         let (_, page) = maria.page("/account/credentials").await;
         assert!(page.contains("with the private key"), "C-13: by which method it was used");
     }
+    world.pass(SignedDuration::from_secs(1));
     assert_eq!(program.ask().await.status(), StatusCode::OK, "the secret goes on working");
     assert!(maria.page("/account/credentials/use").await.1.contains("with the Client Secret"));
     let view = json_of(maria.get("/api/v1/users/me/credential").await).await;
@@ -201,7 +206,10 @@ async fn c14_the_owner_binds_replaces_and_removes_a_key_and_is_told(world: World
     assert_eq!(mails.len(), 4);
     assert!(mails[0].text.contains("was bound to the credential") && mails[0].text.contains("in the console"));
     assert!(mails[1].text.contains("does not work any more") && mails[3].text.contains("was removed"));
-    assert!(mails.iter().all(|m| m.text.contains("revoke the credential at once")), "what to do if it was not you");
+    assert!(
+        mails.iter().all(|m| m.text.contains("revoke the credential at once")),
+        "what to do if it was not you"
+    );
 }
 
 async fn c14_a_private_key_is_refused_by_its_name_and_not_shown_again(world: World) {
@@ -297,7 +305,8 @@ async fn c14_an_old_password_is_asked_for_again_and_the_key_is_kept(world: World
     let x = key.members()["x"].as_str().unwrap().to_owned();
     assert!(page.contains("Enter your password.") && page.contains(&x) && page.contains(kept), "{page}");
     let jwk = key.jwk();
-    let form = |password| [("client_id", program.client_id.as_str()), ("key", jwk.as_str()), ("password", password)];
+    let form =
+        |password| [("client_id", program.client_id.as_str()), ("key", jwk.as_str()), ("password", password)];
     let wrong = maria.post(KEY, &form("not the password")).await;
     assert_eq!(wrong.status(), StatusCode::UNAUTHORIZED);
     let page = wrong.text().await.unwrap();

@@ -133,7 +133,11 @@ async fn protocol25_the_metadata_lists_only_what_works(world: World) {
     }
     for endpoint in ["token", "introspection", "revocation"] {
         let methods = texts(&metadata[format!("{endpoint}_endpoint_auth_methods_supported")]);
-        assert_eq!(methods, BTreeSet::from(["client_secret_basic", "client_secret_post", "private_key_jwt"]), "{endpoint}");
+        assert_eq!(
+            methods,
+            BTreeSet::from(["client_secret_basic", "client_secret_post", "private_key_jwt"]),
+            "{endpoint}"
+        );
         for method in methods.into_iter().filter(|m| *m != "private_key_jwt") {
             let form = format!("grant_type=client_credentials&token={token}");
             for who in [&program, &api] {

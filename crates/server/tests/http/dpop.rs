@@ -187,7 +187,10 @@ async fn protocol28_a_bound_token_is_refused_as_bearer_and_with_another_key(worl
     assert_eq!(as_bearer.status(), StatusCode::UNAUTHORIZED, "even with a proof beside it");
     let stolen = proof_of(&thief, &with_token(&world, &token, "GET", "/api/v1/me"));
     let refused = use_at(&world, "DPoP", &token, &[&stolen], "/api/v1/me").await;
-    assert_eq!((refused.status(), json_of(refused).await["code"].clone()), (StatusCode::UNAUTHORIZED, "invalid_dpop_proof".into()));
+    assert_eq!(
+        (refused.status(), json_of(refused).await["code"].clone()),
+        (StatusCode::UNAUTHORIZED, "invalid_dpop_proof".into())
+    );
     // A bearer token does not become bound by being sent so.
     let plain = program.token().await;
     let proof = proof_of(&key, &with_token(&world, &plain, "GET", "/api/v1/me"));
@@ -240,7 +243,9 @@ async fn protocol28_every_claim_of_a_proof_is_checked(world: World) {
         oauth_error(ask(&program, &[&key.sign(&header, &good)], &[]).await, 400, "invalid_dpop_proof").await;
     }
     let whole = proof_of(&key, &good);
-    for proofs in [&[""][..], &["x"], &[&whole, &whole], &[&whole[..whole.len() - 1]], &[&format!("{whole}, {whole}")]] {
+    for proofs in
+        [&[""][..], &["x"], &[&whole, &whole], &[&whole[..whole.len() - 1]], &[&format!("{whole}, {whole}")]]
+    {
         oauth_error(ask(&program, proofs, &[]).await, 400, "invalid_dpop_proof").await;
     }
     assert_eq!(ask(&program, &[&whole], &[]).await.status(), StatusCode::OK, "none of them used it up");
@@ -266,7 +271,10 @@ async fn protocol28_the_challenges_are_those_of_the_rfc(world: World) {
     let algs = "algs=\"ES256 EdDSA RS256\"";
     let nobody = world.stranger().request(Method::GET, "/api/v1/me").send().await.unwrap();
     let both: Vec<_> = nobody.headers().get_all("www-authenticate").iter().map(|v| v.to_str().unwrap()).collect();
-    assert!(both[0].starts_with("Bearer resource_metadata=") && both[1].starts_with(&format!("DPoP {algs}, ")), "{both:?}");
+    assert!(
+        both[0].starts_with("Bearer resource_metadata=") && both[1].starts_with(&format!("DPoP {algs}, ")),
+        "{both:?}"
+    );
     let without = use_at(&world, "DPoP", &program.token().await, &[], "/api/v1/me").await;
     assert_eq!(challenges(&without)[0], format!("DPoP error=\"invalid_dpop_proof\", {algs}"));
     let key = Key::p256(1);
@@ -275,7 +283,10 @@ async fn protocol28_the_challenges_are_those_of_the_rfc(world: World) {
     let weak = use_at(&world, "DPoP", &narrow, &[&proof], "/api/v1/audit").await;
     assert_eq!(weak.status(), StatusCode::FORBIDDEN);
     assert_eq!(challenges(&weak), [format!("DPoP error=\"insufficient_scope\", scope=\"audit:read\", {algs}")]);
-    let metadata = json_of(world.stranger().request(Method::GET, "/.well-known/oauth-authorization-server").send().await.unwrap()).await;
+    let metadata = json_of(
+        world.stranger().request(Method::GET, "/.well-known/oauth-authorization-server").send().await.unwrap(),
+    )
+    .await;
     assert_eq!(metadata["dpop_signing_alg_values_supported"], json!(["ES256", "EdDSA", "RS256"]));
     let resource = "/.well-known/oauth-protected-resource/api/v1";
     let resource = json_of(world.stranger().request(Method::GET, resource).send().await.unwrap()).await;
@@ -329,7 +340,11 @@ async fn protocol27_asking_for_a_nonce_uses_up_no_assertion(world: World) {
     let (key, dpop) = (Key::p256(1), Key::ed25519());
     bind(&maria, &program, &key).await;
     let assertion = key.sign(&json!({ "alg": "ES256" }), &assertion_claims(&world, &program.client_id));
-    let form = [GRANT, ("client_assertion", &assertion), ("client_assertion_type", portcullis_domain::client_keys::ASSERTION_TYPE)];
+    let form = [
+        GRANT,
+        ("client_assertion", &assertion),
+        ("client_assertion_type", portcullis_domain::client_keys::ASSERTION_TYPE),
+    ];
     let send = async |proof: String| {
         let request = program.client.post(format!("{}/oauth/token", world.url)).header("DPoP", proof);
         request.form(&form).send().await.unwrap()

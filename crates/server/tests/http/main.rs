@@ -9,8 +9,8 @@
 mod apis;
 mod audit;
 mod canary;
-mod client_keys;
 mod cli;
+mod client_keys;
 mod console;
 mod crash;
 mod crash_postgres;

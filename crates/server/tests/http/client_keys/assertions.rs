@@ -40,9 +40,11 @@ async fn protocol27_an_assertion_works_at_every_endpoint_and_once(world: World) 
     let token = json_of(got).await["access_token"].as_str().unwrap().to_owned();
     let mark = world.last_record().await;
     for url in [&world.url, &node.url] {
-        for (endpoint, more) in
-            [("token", vec![GRANT]), ("introspect", vec![("token", token.as_str())]), ("revoke", vec![("token", &token)])]
-        {
+        for (endpoint, more) in [
+            ("token", vec![GRANT]),
+            ("introspect", vec![("token", token.as_str())]),
+            ("revoke", vec![("token", &token)]),
+        ] {
             let said = oauth_error(assert_at(url, endpoint, &assertion, &more).await, 401, "invalid_client").await;
             assert!(said.contains("was used already"), "{endpoint}: {said}");
         }
@@ -51,7 +53,8 @@ async fn protocol27_an_assertion_works_at_every_endpoint_and_once(world: World) 
     let fresh = key.assertion(&world, &program.client_id);
     let seen = assert_at(&node.url, "introspect", &fresh, &[("token", &token)]).await;
     assert_eq!(json_of(seen).await["active"], true);
-    oauth_error(assert_at(&world.url, "introspect", &fresh, &[("token", &token)]).await, 401, "invalid_client").await;
+    oauth_error(assert_at(&world.url, "introspect", &fresh, &[("token", &token)]).await, 401, "invalid_client")
+        .await;
     let more = [("token", token.as_str()), ("client_id", program.client_id.as_str())];
     let gone = assert_at(&world.url, "revoke", &key.assertion(&world, &program.client_id), &more).await;
     assert_eq!(gone.status(), StatusCode::OK, "the Client ID may be sent besides");
@@ -206,8 +209,12 @@ async fn protocol27_the_header_names_nothing_but_the_algorithm(world: World) {
     for cut in (0..good.len()).step_by(7) {
         let response = ask(&world, &good[..cut]).await;
         // Without any, it is as if it were not there.
-        oauth_error(response, if cut == 0 { 400 } else { 401 }, if cut == 0 { "invalid_request" } else { "invalid_client" })
-            .await;
+        oauth_error(
+            response,
+            if cut == 0 { 400 } else { 401 },
+            if cut == 0 { "invalid_request" } else { "invalid_client" },
+        )
+        .await;
     }
     assert_eq!(ask(&world, &good).await.status(), StatusCode::OK, "none of them used it up");
 }
