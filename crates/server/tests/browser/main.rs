@@ -11,6 +11,7 @@ mod account;
 mod apis;
 mod audit;
 mod browser;
+mod client_keys;
 mod federation;
 mod journey;
 mod keyboard;

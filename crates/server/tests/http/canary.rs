@@ -116,6 +116,58 @@ async fn use_tokens(driven: &Driven, made: &Value) -> String {
     token
 }
 
+/// Binds keys, right and wrong, and uses one: private keys, assertions and proofs are canaries.
+async fn use_keys(driven: &Driven, cookie: &str, made: &Value) -> Vec<(&'static str, String)> {
+    use crate::client_keys::{GRANT, Key, assert_at};
+    let (id, secret) = (made["client_id"].as_str().unwrap(), made["client_secret"].as_str().unwrap());
+    let key = Key::p256(1);
+    let mut private = key.members();
+    private["d"] = json!("CanaryPrivateCanaryPrivateCanaryPrivateCana");
+    let pem = "-----BEGIN PRIVATE KEY-----\nCanaryPrivate\n-----END PRIVATE KEY-----";
+    for text in [private.to_string(), pem.to_owned(), format!("CanaryPrivate{pem}")] {
+        let form = [("client_id", id), ("key", text.as_str()), ("password", WRONG)];
+        let request = driven.request(Method::POST, "/account/credentials/key").header("cookie", cookie);
+        assert_eq!(request.form(&form).send().await.unwrap().status(), StatusCode::UNPROCESSABLE_ENTITY);
+        let request = driven.request(Method::POST, "/oauth/bind-key").basic_auth(id, Some(secret));
+        let form = [("jwk", text.as_str()), ("proof", "CanaryPrivate")];
+        assert_eq!(request.form(&form).send().await.unwrap().status(), StatusCode::BAD_REQUEST);
+    }
+    let now = portcullis::clock::Clock::system().now().as_second();
+    let assertion = |jti: &str| {
+        let claims = json!({ "iss": id, "sub": id, "aud": driven.url, "exp": now + 60, "jti": jti });
+        key.sign(&json!({ "alg": "ES256" }), &claims)
+    };
+    let (proof, assertion) = (assertion("CanaryJti-1"), assertion("CanaryJti-2"));
+    let request = driven.request(Method::POST, "/oauth/bind-key").basic_auth(id, Some(secret));
+    let form = [("jwk", key.jwk()), ("proof", proof.clone())];
+    assert_eq!(request.form(&form).send().await.unwrap().status(), StatusCode::OK);
+    let header = json!({ "alg": "ES256", "typ": "dpop+jwt", "jwk": key.members() });
+    let claims =
+        json!({ "htm": "POST", "htu": format!("{}/oauth/token", driven.url), "iat": now, "jti": "CanaryJti-3" });
+    let dpop = key.sign(&header, &claims);
+    for header in [dpop.as_str(), "CanaryProof"] {
+        let request = driven.request(Method::POST, "/oauth/token").basic_auth(id, Some(secret));
+        request.header("DPoP", header).form(&[GRANT]).send().await.unwrap();
+        let request = driven.request(Method::GET, "/api/v1/me").header("DPoP", header);
+        request.header("authorization", "DPoP CanaryToken").send().await.unwrap();
+    }
+    for endpoint in ["token", "token", "introspect", "revoke"] {
+        assert_at(&driven.url, endpoint, &assertion, &[GRANT, ("token", "x")]).await;
+        assert_at(&driven.url, endpoint, "CanaryAssertion", &[GRANT]).await;
+    }
+    let signature = |jws: &str| jws.rsplit('.').next().unwrap().to_owned();
+    vec![
+        ("proof to bind with", signature(&proof)),
+        ("assertion", signature(&assertion)),
+        ("DPoP proof", signature(&dpop)),
+        ("private key", "CanaryPrivate".to_owned()),
+        ("id of an assertion or a proof", "CanaryJti".to_owned()),
+        ("what is none", "CanaryProof".to_owned()),
+        ("what is no assertion", "CanaryAssertion".to_owned()),
+        ("what is no token", "CanaryToken".to_owned()),
+    ]
+}
+
 async fn send_nonsense(process: &Process, driven: &Driven, secret: &str, cookie: &str) {
     for body in [
         format!("\"{WRONG}\""),
@@ -178,6 +230,7 @@ async fn l2_no_secret_is_in_the_log_or_the_database_whatever_is_sent() {
     let token = use_tokens(&driven, &made).await;
     let secret = made["client_secret"].as_str().unwrap().to_owned();
     send_nonsense(&process, &driven, &secret, &cookie).await;
+    canaries.all.extend(use_keys(&driven, &cookie, &made).await);
     as_maria(Method::POST, "/api/v1/users/me/credential/revoke").send().await.unwrap();
     let page = as_maria(Method::POST, "/account/credentials/generate").form(&[("password", WRONG)]).send().await;
     let page = page.unwrap().text().await.unwrap();

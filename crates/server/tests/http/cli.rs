@@ -33,6 +33,7 @@ fn the_help_of_every_command_is_there() {
         &["credential", "generate"],
         &["credential", "show"],
         &["credential", "revoke"],
+        &["credential", "bind-key"],
         &["keys"],
         &["keys", "list"],
         &["keys", "rotate"],
@@ -160,6 +161,71 @@ fn a_credential_is_generated_shown_and_revoked_from_a_terminal() {
     assert_eq!(run("generate", &["--env", "--json"], LINE).code, 2);
     assert_eq!(process.terminate(), Some(0));
     assert_refused(&run2(&process, &url), &["does not answer"]);
+}
+
+#[test]
+fn c14_a_key_is_made_here_and_bound_with_the_secret_once() {
+    let mut process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    process.start();
+    let url = process.url();
+    let who = ["--server", &url, "--email", MARIA, "--password-stdin"];
+    let credential = |act: &str| process.run(&[&["credential", act], &who[..], &["--json"]].concat(), LINE);
+    let made: Value = serde_json::from_str(&credential("generate").out).unwrap();
+    let (id, secret) = (made["client_id"].as_str().unwrap(), made["client_secret"].as_str().unwrap().to_owned());
+    let bind = |file: &str, more: &[&str], input: &str| {
+        let args = ["credential", "bind-key", "--server", &url, "--client-id", id, "--key-file", file];
+        process.run(&[&args[..], more].concat(), input)
+    };
+    let line = format!("{secret}\n");
+    let wrong = bind("wrong.key", &["--secret-stdin"], "pcs_wrong\n");
+    assert_refused(&wrong, &["The Client ID or the Client Secret is not right."]);
+    assert!(!process.folder().join("wrong.key").exists(), "a key that is bound to nothing does not stay");
+    assert_refused(&bind("a.key", &[], ""), &["--secret-stdin"]);
+    assert_refused(&bind("no/a.key", &["--secret-stdin"], &line), &["no/a.key"]);
+
+    let bound = bind("a.key", &["--secret-stdin", "--json"], &line);
+    assert_eq!((bound.code, bound.err.as_str()), (0, ""), "{bound:?}");
+    let view: Value = serde_json::from_str(&bound.out).unwrap();
+    assert_eq!(view["client_id"], id);
+    let file = process.folder().join("a.key");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let pem = std::fs::read_to_string(&file).unwrap();
+    assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    let shown = credential("show");
+    assert!(shown.out.contains(view["thumbprint"].as_str().unwrap()), "{shown:?}");
+    jsonwebtoken::EncodingKey::from_ec_pem(pem.as_bytes()).expect("another library reads it");
+
+    assert_refused(
+        &bind("a.key", &["--secret-stdin"], &line),
+        &["a.key is there already, and is not overwritten"],
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), pem);
+    std::fs::write(process.folder().join("secret"), &line).unwrap();
+    let again = bind("b.key", &["--secret-file", "secret", "--kind", "ed25519"], "");
+    assert_refused(&again, &["bound to this credential already"]);
+    assert!(!process.folder().join("b.key").exists());
+
+    credential("revoke");
+    let made: Value = serde_json::from_str(&credential("generate").out).unwrap();
+    let mut command = process.command();
+    command.env("PORTCULLIS_CLIENT_ID", made["client_id"].as_str().unwrap());
+    command.env("PORTCULLIS_CLIENT_SECRET", made["client_secret"].as_str().unwrap());
+    command.args(["credential", "bind-key", "--server", &url, "--key-file", "c.key", "--kind", "ed25519"]);
+    let bound = process.run_with(&mut command, "");
+    assert!(bound.code == 0 && bound.out.contains("Thumbprint"), "{bound:?}");
+    let pem = std::fs::read(process.folder().join("c.key")).unwrap();
+    jsonwebtoken::EncodingKey::from_ed_pem(&pem).expect("another library reads it");
+    let far = ["credential", "bind-key", "--server", "http://access.acme.example", "--client-id", id];
+    let far = process.run(&[&far[..], &["--key-file", "d.key", "--secret-stdin"]].concat(), &line);
+    assert_refused(&far, &["is not https://"]);
+    assert_eq!(process.terminate(), Some(0));
+    let gone = process.run(
+        &["credential", "bind-key", "--server", &url, "--client-id", id, "--key-file", "e.key", "--secret-stdin"],
+        &line,
+    );
+    assert_refused(&gone, &["does not answer"]);
+    assert!(!process.folder().join("e.key").exists());
 }
 
 fn run2(process: &Process, url: &str) -> Answered {

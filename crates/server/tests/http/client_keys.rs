@@ -171,6 +171,7 @@ async fn c14_the_owner_binds_replaces_and_removes_a_key_and_is_told(world: World
     let mark = world.last_record().await;
     assert!(maria.page("/account/credentials").await.1.contains("Bind a public key"));
     for key in [Key::p256(1), Key::ed25519(), Key::rsa()] {
+        world.pass(SignedDuration::from_secs(1));
         let text = if key.algorithm() == "RS256" { key.pem() } else { key.jwk() };
         let done = change(&maria, &program, "key", &text).await;
         assert_eq!(done.status(), StatusCode::SEE_OTHER);
@@ -181,6 +182,7 @@ async fn c14_the_owner_binds_replaces_and_removes_a_key_and_is_told(world: World
         let (_, page) = maria.page("/account/credentials").await;
         assert!(page.contains("with the private key"), "C-13: by which method it was used");
     }
+    world.pass(SignedDuration::from_secs(1));
     assert_eq!(program.ask().await.status(), StatusCode::OK, "the secret goes on working");
     assert!(maria.page("/account/credentials/use").await.1.contains("with the Client Secret"));
     let view = json_of(maria.get("/api/v1/users/me/credential").await).await;
