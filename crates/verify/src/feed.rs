@@ -1,6 +1,6 @@
 //! The feed of revocations: followed for ever, resumed where it ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -18,6 +18,9 @@ use crate::{
 /// How long to wait before the feed is asked for again: from the first to the last, doubling.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// After being live for so long it ended for a new reason.
+const STEADY: Duration = Duration::from_secs(5);
 
 /// The longest id of an event, in bytes.
 const MAX_ID: usize = 128;
@@ -49,10 +52,13 @@ enum Ended {
 
 /// Follows the feed for ever.
 pub(crate) async fn follow(state: &State, url: &Url, key: &ApiKey) {
-    let mut feed = Feed { last_id: None, failures: 0 };
+    let mut feed = Feed { last_id: None, live_since: None, failures: 0 };
     loop {
         let ended = feed.once(state, url, key).await;
         state.lose_feed();
+        if feed.live_since.take().is_some_and(|since| clock::instant() - since > STEADY) {
+            feed.failures = 0;
+        }
         if matches!(ended, Ended::Event | Ended::NotEvents) {
             // What came cannot be relied on: begin anew.
             feed.last_id = None;
@@ -67,7 +73,9 @@ pub(crate) async fn follow(state: &State, url: &Url, key: &ApiKey) {
 struct Feed {
     /// The id to resume after.
     last_id: Option<String>,
-    /// How often it ended since the last hello.
+    /// When the hello came.
+    live_since: Option<Instant>,
+    /// How often it ended since it was last live for a while.
     failures: u32,
 }
 
@@ -129,7 +137,7 @@ impl Feed {
         match told {
             Told::Reset => self.last_id = None,
             Told::Hello => {
-                self.failures = 0;
+                self.live_since.get_or_insert_with(clock::instant);
                 tracing::info!("the feed of revocations is live");
             }
             Told::Other if event.kind == "keys" => state.keys.change(),

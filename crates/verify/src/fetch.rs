@@ -202,12 +202,21 @@ mod tests {
         let asked = clock::instant();
         assert!(!flight.after(asked, |_| async { false }).await);
         assert!(!flight.after(asked, |_| async { true }).await, "the same fetch");
+        let began = std::sync::Mutex::new(Vec::new());
         for _ in 0..3 {
-            let gone = flight.after(clock::instant(), |_| std::future::pending::<bool>());
-            assert!(timeout(Duration::from_millis(60), gone).await.is_err());
+            let gone = flight.after(clock::instant(), |at| {
+                began.lock().unwrap().push(at);
+                std::future::pending::<bool>()
+            });
+            assert!(timeout(Duration::from_millis(80), gone).await.is_err());
         }
-        let before = clock::instant();
-        assert!(flight.after(before, |began| async move { began > before }).await);
+        let last = flight.after(clock::instant(), |at| {
+            began.lock().unwrap().push(at);
+            async { true }
+        });
+        assert!(last.await);
+        let began = began.into_inner().unwrap();
+        assert!(began.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(50)));
     }
 
     #[tokio::test]

@@ -1,8 +1,12 @@
 //! The key set of the server (RFC 7517 §5), kept fresh.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serde_json::Value;
 use tokio::sync::Notify;
 use url::Url;
@@ -35,28 +39,52 @@ pub(crate) struct Keys {
     flight: Flight,
     /// Told when the feed says that the key set changed.
     changed: Notify,
+    /// Since when the set that is known may not be the one that is published: a fetch is under way, or
+    /// failed.
+    due: ArcSwapOption<Instant>,
 }
 
 impl Keys {
     /// Fetches the key set for the first time.
     pub(crate) async fn fetch(url: Url, http: Http) -> Result<Self, FetchError> {
         let known = ArcSwap::from_pointee(get(&url, &http).await?);
-        Ok(Self { url, http, known, flight: Flight::new(GAP), changed: Notify::new() })
+        Ok(Self {
+            url,
+            http,
+            known,
+            flight: Flight::new(GAP),
+            changed: Notify::new(),
+            due: ArcSwapOption::empty(),
+        })
     }
 
-    /// The key of this id. A known one costs neither a lock nor I/O. For an unknown one the set is
-    /// fetched anew, once for all who wait. `None` if it is not in that set either.
+    /// The key of this id that a stranger's token names. A known one costs neither a lock nor I/O. For an
+    /// unknown one the set is fetched anew, once for all who wait. `None` if it is not in that set either.
     pub(crate) async fn get(&self, kid: &str) -> Result<Option<PublicJwk>, Unavailable> {
         if let Some(key) = self.known.load().get(kid) {
             return Ok(Some(key.clone()));
         }
-        let asked = clock::instant();
-        if self.flight.after_for_strangers(asked, |_| self.replace()).await {
-            Ok(self.known.load().get(kid).cloned())
-        } else {
-            // It may have come with a fetch that began before this one.
-            self.known.load().get(kid).cloned().map(Some).ok_or(Unavailable::Keys)
+        let is_fetched = self.flight.after_for_strangers(clock::instant(), |_| self.replace()).await;
+        self.after_fetch(kid, is_fetched)
+    }
+
+    /// The same for a document of the server itself, which does not stand in line behind strangers.
+    pub(crate) async fn get_for_document(&self, kid: &str) -> Result<Option<PublicJwk>, Unavailable> {
+        if let Some(key) = self.known.load().get(kid) {
+            return Ok(Some(key.clone()));
         }
+        let is_fetched = self.flight.after(clock::instant(), |_| self.replace()).await;
+        self.after_fetch(kid, is_fetched)
+    }
+
+    fn after_fetch(&self, kid: &str, is_fetched: bool) -> Result<Option<PublicJwk>, Unavailable> {
+        let key = self.known.load().get(kid).cloned();
+        if key.is_some() || is_fetched { Ok(key) } else { Err(Unavailable::Keys) }
+    }
+
+    /// For how long the set that is known may not have been the one that is published.
+    pub(crate) fn due_for(&self, now: Instant) -> Option<Duration> {
+        self.due.load().as_deref().map(|since| now.saturating_duration_since(*since))
     }
 
     /// How many keys are known.
@@ -75,7 +103,14 @@ impl Keys {
         loop {
             // Whether it was told or the time is over, what follows is the same.
             let _ = tokio::time::timeout(wait, self.changed.notified()).await;
-            let succeeded = self.flight.after(clock::instant(), |_| self.replace()).await;
+            let now = clock::instant();
+            if self.due.load().is_none() {
+                self.due.store(Some(Arc::new(now)));
+            }
+            let succeeded = self.flight.after(now, |_| self.replace()).await;
+            if succeeded {
+                self.due.store(None);
+            }
             wait = if succeeded { clock::jitter(every) } else { clock::jitter(AGAIN) };
         }
     }

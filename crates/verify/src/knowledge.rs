@@ -17,8 +17,9 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(15);
 /// either your API stops when it cannot ask, or it takes tokens that may have been revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenStale {
-    /// Refuse every token (503) when what is known is older than this. A revocation is then acted on
-    /// after this time at the latest, whatever happens to the network.
+    /// Refuse every token (503) when what is known is older than this. Whatever happens to the network, a
+    /// revocation is then acted on after this time, or after 15 seconds if that is more: for so long a
+    /// feed that falls silent counts as live. The same goes for a change of keys that cannot be fetched.
     RefuseAfter(Duration),
     /// Go on with what was known last, until tokens expire. Your API outlives the Portcullis server,
     /// and a token that is revoked meanwhile works until it expires.
@@ -161,7 +162,7 @@ impl Knowledge {
         self.anew = None;
     }
 
-    /// A list came, or the one that is known was confirmed. What the one before called revoked stays so.
+    /// A list came, or the one that is known was confirmed.
     pub(crate) fn take_list(&mut self, list: List) {
         self.list = Some(list);
     }

@@ -92,6 +92,11 @@ impl State {
     /// newer than the list.
     pub(crate) async fn judge(&self, token: &AccessToken, scheme: Scheme) -> Result<(), Error> {
         let asked = clock::instant();
+        if let WhenStale::RefuseAfter(longest) = self.choices.when_stale
+            && self.keys.due_for(asked).is_some_and(|due| due > longest)
+        {
+            return Err(Unavailable::Keys.into());
+        }
         let judge = || {
             let now = clock::instant();
             self.known(|knowledge| knowledge.judge(token.idx, token.id(), self.choices.when_stale, now))
@@ -164,7 +169,7 @@ impl State {
     async fn read_list(&self, text: &str) -> Result<list::Read, String> {
         let jws = list::parse(text).map_err(|error| error.to_string())?;
         let kid = jws.kid().ok_or("it names no key")?;
-        let key = self.keys.get(kid).await.map_err(|error| error.to_string())?;
+        let key = self.keys.get_for_document(kid).await.map_err(|error| error.to_string())?;
         let claims = jws.verify(&key.ok_or("its key is not published")?).map_err(|error| error.to_string())?;
         let Policy { issuer, status_uri, leeway, .. } = &self.policy;
         list::check(&claims, issuer, status_uri, clock::unix(), *leeway).map_err(|error| error.to_string())

@@ -226,7 +226,8 @@ async fn in_mood(mood: Mood, well: impl FnOnce() -> Response) -> Response {
 }
 
 async fn metadata(State(fake): State<Fake>) -> Response {
-    let (mood, other) = (fake.inside().metadata_mood, fake.inside().metadata.clone());
+    let mood = fake.inside().metadata_mood;
+    let other = fake.inside().metadata.clone();
     in_mood(mood, || {
         let issuer = &fake.issuer;
         let mut metadata = json!({

@@ -79,6 +79,24 @@ async fn a_fetch_that_fails_keeps_the_keys_that_are_known() {
     eventually("a good one is taken", async || verifier.freshness().keys == 2).await;
 }
 
+/// A key may have been withdrawn because it was stolen: not to know which is to know too little.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_keys_that_cannot_be_fetched_makes_the_keys_stale() {
+    let fake = Fake::start().await;
+    let refuses = fake.follower(WhenStale::RefuseAfter(Duration::from_millis(300))).await;
+    let goes_on = fake.follower(WhenStale::GoOnUntilExpiry).await;
+    let token = fake.token(1, &json!({}));
+    bearer(&refuses, &token).await.unwrap();
+    fake.inside().keys_mood = Mood::Down;
+    fake.say("event: keys\nid: 9\ndata: {\"at\":1}\n\n");
+    let stale = Err(Unavailable::Keys.into());
+    eventually("it refuses", async || bearer(&refuses, &token).await == stale).await;
+    assert!(refuses.freshness().feed_is_live);
+    bearer(&goes_on, &token).await.expect("it goes on");
+    fake.inside().keys_mood = Mood::Well;
+    eventually("it works again", async || bearer(&refuses, &token).await.is_ok()).await;
+}
+
 /// While the key set does not even answer, those who come with keys that are known do not wait, however
 /// many strangers do.
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,8 @@ async fn a_list_that_did_not_change_is_only_confirmed() {
     let fake = Fake::start().await;
     let verifier = fake.verifier().await;
     eventually("it is confirmed", async || fake.inside().list_confirmed > 3).await;
-    let (asked, confirmed) = (fake.inside().list_asked, fake.inside().list_confirmed);
+    let asked = fake.inside().list_asked;
+    let confirmed = fake.inside().list_confirmed;
     assert!(asked - confirmed <= 2, "sent once: {asked} {confirmed}");
     fake.set_list(7, 2);
     let token = fake.token(7, &json!({}));
