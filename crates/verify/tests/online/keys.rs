@@ -24,11 +24,12 @@ async fn tokens_of_each_algorithm_are_taken_and_a_new_key_is_fetched_when_it_is_
     let fake = Fake::start().await;
     let verifier = fake.verifier().await;
     for algorithm in Algorithm::ALL {
-        let mut inside = fake.inside();
-        let at = inside.keys.len();
-        inside.keys.push((format!("k{at}"), Signing::new(algorithm)));
-        inside.signs = at;
-        drop(inside);
+        {
+            let mut inside = fake.inside();
+            let at = inside.keys.len();
+            inside.keys.push((format!("k{at}"), Signing::new(algorithm)));
+            inside.signs = at;
+        }
         bearer(&verifier, &fake.token(1, &json!({}))).await.unwrap();
     }
     assert_eq!(fake.inside().keys_asked, 4);
