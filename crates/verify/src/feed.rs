@@ -52,7 +52,7 @@ enum Ended {
 
 /// Follows the feed for ever.
 pub(crate) async fn follow(state: &State, url: &Url, key: &ApiKey) {
-    let mut feed = Feed { last_id: None, live_since: None, failures: 0 };
+    let mut feed = Feed { last_id: None, is_whole: false, live_since: None, failures: 0 };
     loop {
         let ended = feed.once(state, url, key).await;
         state.lose_feed();
@@ -71,8 +71,10 @@ pub(crate) async fn follow(state: &State, url: &Url, key: &ApiKey) {
 }
 
 struct Feed {
-    /// The id to resume after.
+    /// The id to resume after: that of an event up to which everything is known.
     last_id: Option<String>,
+    /// Whether everything was told that goes before what is told now.
+    is_whole: bool,
     /// When the hello came.
     live_since: Option<Instant>,
     /// How often it ended since it was last live for a while.
@@ -87,7 +89,8 @@ impl Feed {
             Ok(Err(ended)) => return ended,
             Err(_) => return Ended::Silence,
         };
-        if self.last_id.is_none() {
+        self.is_whole = self.last_id.is_some();
+        if !self.is_whole {
             state.know(|knowledge| knowledge.begin_anew());
         }
         let mut parser = Parser::default();
@@ -135,8 +138,12 @@ impl Feed {
         let told = told(event).ok_or(Ended::Event)?;
         state.know(|knowledge| knowledge.take(&told, clock::instant(), clock::unix()));
         match told {
-            Told::Reset => self.last_id = None,
+            Told::Reset => {
+                self.last_id = None;
+                self.is_whole = false;
+            }
             Told::Hello => {
+                self.is_whole = true;
                 self.live_since.get_or_insert_with(clock::instant);
                 tracing::info!("the feed of revocations is live");
             }
@@ -147,7 +154,9 @@ impl Feed {
             if id.len() > MAX_ID || !id.bytes().all(|b| b.is_ascii_graphic()) {
                 return Err(Ended::Event);
             }
-            self.last_id = Some(id.clone()).filter(|id| !id.is_empty());
+            if self.is_whole {
+                self.last_id = Some(id.clone()).filter(|id| !id.is_empty());
+            }
         }
         Ok(())
     }

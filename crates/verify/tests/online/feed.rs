@@ -5,7 +5,7 @@ use std::time::Duration;
 use portcullis_verify::{Error, Refusal, Scheme, Unavailable, WhenStale};
 use serde_json::json;
 
-use crate::fake::{Fake, Mood, bearer, credential, eventually, hello};
+use crate::fake::{API_KEY, Fake, Mood, bearer, credential, eventually, hello};
 
 fn refused(why: Refusal) -> Error {
     Error::Token { scheme: Scheme::Bearer, why }
@@ -111,6 +111,23 @@ async fn a_reset_forgets_what_is_not_told_again() {
     fake.inside().feed_mood = Mood::Well;
     eventually("it asks again", async || fake.inside().last_ids.len() == 3).await;
     assert_eq!(fake.inside().last_ids[1..], [Some("7".to_owned()), Some("3".to_owned())]);
+}
+
+/// Before the hello nobody knows what is still to be told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_that_is_cut_before_the_hello_begins_anew() {
+    let fake = Fake::start().await;
+    fake.inside().opening = Box::new(|_| credential(None, 2, "suspended") + &credential(Some(9), 3, "suspended"));
+    let builder = fake.builder_with(WhenStale::GoOnUntilExpiry);
+    let verifier = builder.api_key(API_KEY.0, API_KEY.1.to_owned().into()).start().await.unwrap();
+    eventually("it follows", async || fake.inside().last_ids.len() == 1).await;
+    fake.inside().opening = Box::new(|_| credential(None, 1, "suspended") + &hello(12));
+    fake.cut_feed();
+    fake.inside().feed_mood = Mood::Well;
+    eventually("it is live", async || verifier.freshness().feed_is_live).await;
+    assert_eq!(fake.inside().last_ids, [None, None]);
+    let one = fake.token(1, &json!({}));
+    assert_eq!(bearer(&verifier, &one).await, Err(refused(Refusal::Suspended)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
