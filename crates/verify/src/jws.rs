@@ -33,7 +33,7 @@ const LATEST: f64 = 9_007_199_254_740_991.0;
 /// Why a text is not taken as a token. The text itself is never in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JwsError {
-    /// It has more than [`MAX_TOKEN`] bytes.
+    /// It has more than [`MAX_TOKEN`] bytes, or whatever the bound is.
     #[error("the token is too long")]
     TooLong,
     /// It is not three parts of base64url, the first two of which hold a JSON object each.
@@ -81,7 +81,16 @@ impl<'a> Jws<'a> {
     /// # Errors
     /// As [`JwsError`] says.
     pub fn parse(text: &'a str) -> Result<Self, JwsError> {
-        let jws = Self::read(text)?;
+        Self::parse_up_to(text, MAX_TOKEN)
+    }
+
+    /// As [`Jws::parse`], with another bound than [`MAX_TOKEN`]: for tokens that are documents, such
+    /// as a status list.
+    ///
+    /// # Errors
+    /// As [`JwsError`] says.
+    pub fn parse_up_to(text: &'a str, bytes: usize) -> Result<Self, JwsError> {
+        let jws = Self::read(text, bytes)?;
         if jws.header.contains_key("jwk") {
             return Err(JwsError::Header("jwk"));
         }
@@ -94,14 +103,14 @@ impl<'a> Jws<'a> {
     /// # Errors
     /// As [`JwsError`] says.
     pub fn parse_with_key(text: &'a str) -> Result<(Self, PublicJwk), JwsError> {
-        let jws = Self::read(text)?;
+        let jws = Self::read(text, MAX_TOKEN)?;
         let members = jws.header.get("jwk").and_then(Value::as_object).ok_or(JwsError::Header("jwk"))?;
         let key = PublicJwk::from_members(members).map_err(JwsError::Key)?;
         Ok((jws, key))
     }
 
-    fn read(text: &'a str) -> Result<Self, JwsError> {
-        if text.len() > MAX_TOKEN {
+    fn read(text: &'a str, longest: usize) -> Result<Self, JwsError> {
+        if text.len() > longest {
             return Err(JwsError::TooLong);
         }
         let (signed, signature) = text.rsplit_once('.').ok_or(JwsError::Malformed("it has three parts"))?;

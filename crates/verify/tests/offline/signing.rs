@@ -1,4 +1,5 @@
 //! Keys that sign, for tests.
+#![allow(clippy::disallowed_methods, reason = "nothing that is signed here is a secret")]
 
 use aws_lc_rs::{
     encoding::AsDer,
