@@ -3,6 +3,7 @@
 //! A nonce is an HMAC of the time, cut into windows, under a key made of the master key. So every
 //! node gives the same ones and takes each other's, and none is stored.
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::secret::DigestKey;
 use portcullis_store::{Purpose, Store, UsedProof};
@@ -12,8 +13,6 @@ use crate::{
     app::{App, client_keys::used},
     error::Failure,
 };
-
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 
 /// How long a nonce is the newest, in seconds. It is taken for as long again.
 const NONCE_WINDOW: i64 = 120;

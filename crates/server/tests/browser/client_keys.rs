@@ -13,26 +13,8 @@ const P256: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV
 const ED25519: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 const THUMBPRINT: &str = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_is_bound_replaced_and_removed_and_the_secret_switched_off() {
-    let world = World::sqlite(&[("organization", "Acme Logistics")]).await;
-    let maria = world.maria().await;
-    let program = maria.generate().await;
-    let browser = Browser::open(&world.url).await;
-    browser.give_cookie(&maria.cookie).await;
-    browser.go("/account/credentials").await;
-    browser.says("No public key is bound to this credential.").await;
-    browser.look("key-none").await;
-    browser.press("Bind a public key").await;
-    browser.says("which never leaves their machine").await;
-    browser.look("key-bind").await;
-    browser.type_in("#key", &P256.replace('}', ",\"d\":\"AAAA\"}")).await;
-    browser.press("Bind key").await;
-    browser.says("This is a private key.").await;
-    assert_eq!((browser.value_of("#key").await, browser.focused().await), (String::new(), "key".to_owned()));
-    browser.look("key-private").await;
-
-    // The page was open when the five minutes passed.
+/// The page was open when the five minutes passed (C-12).
+async fn password_is_asked_for(world: &World, browser: &Browser) {
     world.pass(SignedDuration::from_mins(6));
     browser.type_in("#key", P256).await;
     browser.press("Bind key").await;
@@ -42,11 +24,9 @@ async fn a_key_is_bound_replaced_and_removed_and_the_secret_switched_off() {
     browser.type_in("#password", PASSWORD).await;
     browser.press("Bind key").await;
     browser.says("The public key is bound.").await;
-    program.token().await;
-    browser.go("/account/credentials").await;
-    browser.says("with the Client Secret").await;
-    browser.look("key-bound").await;
+}
 
+async fn secret_is_switched_off_and_on(browser: &Browser) {
     browser.press("Switch the Client Secret off").await;
     browser.says("The key cannot be removed then").await;
     browser.look("key-secret-off-confirm").await;
@@ -67,6 +47,33 @@ async fn a_key_is_bound_replaced_and_removed_and_the_secret_switched_off() {
     browser.press("Switch the Client Secret on").await;
     browser.press("Switch on").await;
     browser.says("The Client Secret is on.").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_bound_replaced_and_removed_and_the_secret_switched_off() {
+    let world = World::sqlite(&[("organization", "Acme Logistics")]).await;
+    let maria = world.maria().await;
+    let program = maria.generate().await;
+    let browser = Browser::open(&world.url).await;
+    browser.give_cookie(&maria.cookie).await;
+    browser.go("/account/credentials").await;
+    browser.says("No public key is bound to this credential.").await;
+    browser.look("key-none").await;
+    browser.press("Bind a public key").await;
+    browser.says("which never leaves their machine").await;
+    browser.look("key-bind").await;
+    browser.type_in("#key", &P256.replace('}', ",\"d\":\"AAAA\"}")).await;
+    browser.press("Bind key").await;
+    browser.says("This is a private key.").await;
+    assert_eq!((browser.value_of("#key").await, browser.focused().await), (String::new(), "key".to_owned()));
+    browser.look("key-private").await;
+
+    password_is_asked_for(&world, &browser).await;
+    program.token().await;
+    browser.go("/account/credentials").await;
+    browser.says("with the Client Secret").await;
+    browser.look("key-bound").await;
+    secret_is_switched_off_and_on(&browser).await;
 
     let user = world.user_of("maria@acme.example").await;
     let now = world.clock.now();

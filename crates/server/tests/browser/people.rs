@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use portcullis::{
-    app::letters::{Factor, FactorsChange, Letter},
+    app::letters::{CredentialChange, Factor, FactorsChange, Letter},
     console::view::Dates,
 };
 use portcullis_domain::{
@@ -220,6 +220,20 @@ fn joao(at: Timestamp) -> User {
     }
 }
 
+/// What may become of the ways in of a credential.
+fn credential_changes() -> [CredentialChange; 5] {
+    let thumbprint = || "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs".to_owned();
+    let bound =
+        |replaced, with_secret| CredentialChange::KeyBound { thumbprint: thumbprint(), replaced, with_secret };
+    [
+        bound(true, false),
+        bound(false, true),
+        CredentialChange::KeyRemoved { thumbprint: thumbprint() },
+        CredentialChange::SecretOff,
+        CredentialChange::SecretOn,
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_mail_can_be_read() {
     let at: Timestamp = "2026-11-18T11:06:40Z".parse().unwrap();
@@ -227,6 +241,8 @@ async fn every_mail_can_be_read() {
     let (origin, client_id) = (&origin, "pcc_4k2pz2n8q901mev0pp5f");
     let providers = ["Acme ID".to_owned(), "Example Login".to_owned()];
     let link = "https://access.acme.example/activate/Zm9yLXRoZS1waWN0dXJlLW9ubHktbm90LWEtdG9rZW4";
+    let changes = credential_changes();
+    let changed = |what| Letter::CredentialChanged { client_id, what, origin, at };
     let factors = |what| Letter::FactorsChanged { what, origin, at };
     let letters = [
         Letter::Invitation { by: "Maria Rocha", link, until: at },
@@ -263,7 +279,8 @@ async fn every_mail_can_be_read() {
     };
     let folder = tempfile::tempdir().unwrap();
     let browser = Browser::open(&format!("file://{}", folder.path().display())).await;
-    for (n, letter) in letters.iter().enumerate() {
+    let changed: Vec<Letter<'_>> = changes.iter().map(changed).collect();
+    for (n, letter) in letters.iter().chain(&changed).enumerate() {
         let mail = message(letter, &to);
         let name = format!("mail-{n:02}-{}", mail.kind.code());
         std::fs::write(folder.path().join(format!("{name}.html")), &mail.html).unwrap();

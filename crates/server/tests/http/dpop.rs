@@ -13,6 +13,7 @@ use crate::{
 
 on_sqlite! {
     protocol28_every_claim_of_a_proof_is_checked
+    protocol28_every_claim_of_a_proof_with_a_token_is_checked
     protocol28_the_challenges_are_those_of_the_rfc
     t5_an_api_is_set_to_require_dpop_in_the_console_and_in_the_api
 }
@@ -249,7 +250,12 @@ async fn protocol28_every_claim_of_a_proof_is_checked(world: World) {
         oauth_error(ask(&program, proofs, &[]).await, 400, "invalid_dpop_proof").await;
     }
     assert_eq!(ask(&program, &[&whole], &[]).await.status(), StatusCode::OK, "none of them used it up");
+}
 
+async fn protocol28_every_claim_of_a_proof_with_a_token_is_checked(world: World) {
+    let program = world.maria().await.generate().await;
+    let key = Key::p256(1);
+    let now = world.clock.now().as_second();
     let token = bound(&world, &program, &key, &[]).await;
     for (name, value) in [
         ("ath", Value::Null),
