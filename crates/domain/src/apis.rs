@@ -168,8 +168,7 @@ fn algorithm(text: &str) -> Result<Algorithm, Invalid> {
     if text.is_empty() {
         return Ok(Algorithm::Es256);
     }
-    Algorithm::from_code(text)
-        .ok_or_else(|| invalid("algorithm", "Choose ES256, EdDSA or RS256.".to_owned()))
+    Algorithm::from_code(text).ok_or_else(|| invalid("algorithm", "Choose ES256, EdDSA or RS256.".to_owned()))
 }
 
 impl Settings {

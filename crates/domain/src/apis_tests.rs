@@ -109,9 +109,12 @@ fn protocol11_scopes_keep_to_the_characters_of_the_rfc() {
 
 #[test]
 fn the_algorithm_is_one_of_three_and_es256_when_nothing_is_said() {
-    for (text, read) in
-        [("", Algorithm::Es256), ("ES256", Algorithm::Es256), ("EdDSA", Algorithm::EdDsa), ("RS256", Algorithm::Rs256)]
-    {
+    for (text, read) in [
+        ("", Algorithm::Es256),
+        ("ES256", Algorithm::Es256),
+        ("EdDSA", Algorithm::EdDsa),
+        ("RS256", Algorithm::Rs256),
+    ] {
         let settings = Settings::parse(&Typed { algorithm: text.to_owned(), ..typed() }).unwrap();
         assert_eq!(settings.algorithm, read);
     }

@@ -78,9 +78,8 @@ fn a_withdrawn_key_gives_its_place_to_the_one_that_is_published() {
 
 #[test]
 fn the_key_set_is_cached_for_less_time_than_a_key_is_published_ahead() {
-    let cached = |ahead| {
-        Schedule { rotation: None, publish_ahead: SignedDuration::from_secs(ahead) }.cached_seconds()
-    };
+    let cached =
+        |ahead| Schedule { rotation: None, publish_ahead: SignedDuration::from_secs(ahead) }.cached_seconds();
     assert_eq!([1, 2, 100, 3600, 86_400].map(cached), [0, 1, 50, 300, 300]);
 }
 

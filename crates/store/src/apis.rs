@@ -175,7 +175,8 @@ impl Tx {
         let sql = "UPDATE apis SET name = $1, scopes = $2, lifespan_seconds = $3, algorithm = $4 \
                    WHERE id = $5 AND removed_at IS NULL";
         let (scopes, seconds) = (text_of(&settings.scopes), settings.lifespan_seconds.map(i64::from));
-        Ok(query!(self, execute, sql, settings.name.as_str(), scopes, seconds, settings.algorithm.code(), id)? == 1)
+        Ok(query!(self, execute, sql, settings.name.as_str(), scopes, seconds, settings.algorithm.code(), id)?
+            == 1)
     }
 
     /// Gives the product's own API the identifier that follows from the address of the server.

@@ -39,11 +39,32 @@ macro_rules! rewrap {
     ($act:expr, $limit:expr, $nonce:expr, $purpose:expr, $table:literal, $id:literal: $type:ty, $context:literal, $sealed:literal, $by:literal) => {{
         let keys = std::sync::Arc::clone(&$act.keys);
         let select = concat!(
-            "SELECT ", $id, ", ", $context, ", ", $sealed, ", ", $by, " FROM ", $table, " WHERE ", $by,
+            "SELECT ",
+            $id,
+            ", ",
+            $context,
+            ", ",
+            $sealed,
+            ", ",
+            $by,
+            " FROM ",
+            $table,
+            " WHERE ",
+            $by,
             " <> $1 LIMIT $2"
         );
         let update = concat!(
-            "UPDATE ", $table, " SET ", $sealed, " = $1, ", $by, " = $2 WHERE ", $id, " = $3 AND ", $sealed, " = $4"
+            "UPDATE ",
+            $table,
+            " SET ",
+            $sealed,
+            " = $1, ",
+            $by,
+            " = $2 WHERE ",
+            $id,
+            " = $3 AND ",
+            $sealed,
+            " = $4"
         );
         let rows = query!(
             $act,
@@ -66,15 +87,20 @@ macro_rules! rewrap {
         let select =
             concat!("SELECT ", $id, ", ", $sealed, ", ", $by, " FROM ", $table, " WHERE ", $by, " <> $1 LIMIT $2");
         let update = concat!(
-            "UPDATE ", $table, " SET ", $sealed, " = $1, ", $by, " = $2 WHERE ", $id, " = $3 AND ", $sealed, " = $4"
+            "UPDATE ",
+            $table,
+            " SET ",
+            $sealed,
+            " = $1, ",
+            $by,
+            " = $2 WHERE ",
+            $id,
+            " = $3 AND ",
+            $sealed,
+            " = $4"
         );
-        let rows = query!(
-            $act,
-            fetch_all as (Uuid, Vec<u8>, String),
-            select,
-            keys.current_id(),
-            i64::from($limit)
-        )?;
+        let rows =
+            query!($act, fetch_all as (Uuid, Vec<u8>, String), select, keys.current_id(), i64::from($limit))?;
         let count = rows.len() as u64;
         for (id, bytes, key_id) in rows {
             let old = Sealed { key_id, bytes };

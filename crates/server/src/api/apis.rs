@@ -137,13 +137,7 @@ pub struct NewKey {
     older_key: String,
 }
 
-fn typed(
-    name: String,
-    identifier: String,
-    scopes: Vec<ScopeView>,
-    lifespan: u32,
-    algorithm: String,
-) -> Typed {
+fn typed(name: String, identifier: String, scopes: Vec<ScopeView>, lifespan: u32, algorithm: String) -> Typed {
     let scopes = scopes.into_iter().map(|s| Scope { name: s.name, description: s.description }).collect();
     Typed { name, identifier, scopes, lifespan: lifespan.to_string(), algorithm }
 }

@@ -134,8 +134,7 @@ impl Maker {
             }
             // In an act, so that of several nodes that start at once one makes the keys.
             let mut act = self.store.act().await?;
-            let entries =
-                self.complete(&mut act, algorithm, spares, (&By::Server, &Origin::default())).await?;
+            let entries = self.complete(&mut act, algorithm, spares, (&By::Server, &Origin::default())).await?;
             if !entries.is_empty() {
                 act.commit(&entries).await?;
             }

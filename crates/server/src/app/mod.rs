@@ -174,7 +174,8 @@ impl App {
         let refusals = Refusals::new(clock.clone());
         let recorder = Recorder::start(store.clone());
         let own = apis::own_api(&store, &clock, &config.public_url).await?;
-        let issuer = Issuer::start(Arc::clone(&signer), store.clone(), clock.clone(), own, config.token_lifespan_seconds);
+        let issuer =
+            Issuer::start(Arc::clone(&signer), store.clone(), clock.clone(), own, config.token_lifespan_seconds);
         let api_secrets = Digests::new(&store, &clock, Purpose::ApiSecret);
         let outbox = Outbox::new(&config)?;
         let app = Arc::new(Self {

@@ -159,7 +159,9 @@ fn print_rewrapped(Rewrapped { done, needs }: &Rewrapped, current: &str) {
 /// What has to happen before an older key can be dropped.
 fn when_not(kept: Kept) -> &'static str {
     match kept {
-        Kept::ClientSecrets => "until they are revoked or expire; a credential generated anew is under the current one",
+        Kept::ClientSecrets => {
+            "until they are revoked or expire; a credential generated anew is under the current one"
+        }
         Kept::ApiKeys => "until they are replaced or removed",
         Kept::RecoveryCodes => "until they are used or made anew",
         Kept::AuditRecords => "to verify them, until they are dropped by age",

@@ -63,6 +63,14 @@ fn row(key: &SigningKey, dates: &Dates, now: Timestamp) -> SigningKeyRow {
     }
 }
 
+/// How long, in days where they are whole.
+fn words(seconds: i64) -> String {
+    match seconds / 86_400 {
+        days @ 2.. if seconds % 86_400 == 0 => format!("{days} days"),
+        _ => lasts(u32::try_from(seconds).unwrap_or(u32::MAX)),
+    }
+}
+
 fn names(apis: &[Api], algorithm: Algorithm) -> String {
     let signed = apis.iter().filter(|a| a.settings.algorithm == algorithm);
     let names: Vec<&str> = signed.map(|a| a.settings.name.as_str()).collect();
@@ -93,11 +101,13 @@ pub async fn list(
         (Some("rotated"), _) => Some(Notice::done("The next key signs from now on, and a new one is published.")),
         (Some("withdrawn"), _) => Some(Notice::done("The key is out of the key set. What it signed is refused.")),
         (_, Some("conflict")) => {
-            let text = "Another key signs than the page showed: the form was sent before, or somebody else was first.";
+            let text =
+                "Another key signs than the page showed: the form was sent before, or somebody else was first.";
             Some(Notice::bad(text).led_by("Nothing was rotated."))
         }
         (_, Some("too_early")) => {
-            let text = "The next key has not been published for long enough. The page of the rotation says from when.";
+            let text =
+                "The next key has not been published for long enough. The page of the rotation says from when.";
             Some(Notice::bad(text).led_by("Nothing was rotated."))
         }
         (_, Some("key_over")) => Some(Notice::bad(KeyRefused::Over.to_string()).led_by("Nothing was withdrawn.")),
@@ -108,7 +118,7 @@ pub async fn list(
         frame: frame(&app, &caller, "Signing keys"),
         notice,
         groups,
-        rotation: rotation.map(|r| lasts(u32::try_from(r.as_secs()).unwrap_or(u32::MAX))),
+        rotation: rotation.map(|r| words(r.as_secs())),
         key_set_url: format!("{}/.well-known/jwks.json", app.config.public_url),
     })
 }

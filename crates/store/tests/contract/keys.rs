@@ -68,7 +68,10 @@ async fn signing_keys_come_back_and_open_under_their_own_id_only(fresh: Fresh) {
         let (public, sealed) = (public.unwrap(), sealed.unwrap());
         let opened = open(Purpose::SigningKey, &key.kid, &sealed).unwrap();
         assert_eq!(opened.expose_secret().as_slice(), b"private part");
-        assert_eq!(open(Purpose::PublicKey, &key.kid, &public).unwrap().expose_secret().as_slice(), b"public part");
+        assert_eq!(
+            open(Purpose::PublicKey, &key.kid, &public).unwrap().expose_secret().as_slice(),
+            b"public part"
+        );
         assert!(open(Purpose::SigningKey, "other", &sealed).is_err());
         assert!(open(Purpose::PublicKey, "other", &public).is_err());
         assert!(open(Purpose::PublicKey, &key.kid, &sealed).is_err());

@@ -180,7 +180,9 @@ async fn what_needs_which_master_key_is_counted(fresh: Fresh) {
     with_one_of_each(&fresh).await;
     let maria = fresh.super_admin("joao@acme.example").await;
     fresh.credential(maria.id).await;
-    fresh.write(async |tx| tx.set_recovery_codes(maria.id, ("k", &[[1; 32], [2; 32]]), now()).await.unwrap()).await;
+    fresh
+        .write(async |tx| tx.set_recovery_codes(maria.id, ("k", &[[1; 32], [2; 32]]), now()).await.unwrap())
+        .await;
     fresh.write(async |tx| tx.consume_recovery_code(maria.id, &[1; 32], now()).await.unwrap()).await;
     let old = keys().current_id().to_owned();
     let mut expected: BTreeMap<(&'static str, String), u64> =

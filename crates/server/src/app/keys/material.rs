@@ -47,9 +47,7 @@ pub(super) fn make(algorithm: Algorithm, rsa_bits: u32) -> Result<(Secret<Vec<u8
             let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(cannot)?;
             made.as_ref().to_vec()
         }
-        Algorithm::EdDsa => {
-            Ed25519KeyPair::generate_pkcs8(&system_random()).map_err(cannot)?.as_ref().to_vec()
-        }
+        Algorithm::EdDsa => Ed25519KeyPair::generate_pkcs8(&system_random()).map_err(cannot)?.as_ref().to_vec(),
         Algorithm::Rs256 => {
             let size = if rsa_bits == 3072 { KeySize::Rsa3072 } else { KeySize::Rsa2048 };
             let pair = RsaKeyPair::generate(size).map_err(cannot)?;
@@ -64,9 +62,7 @@ impl Pair {
     /// Reads a PKCS#8 document.
     pub(super) fn open(algorithm: Algorithm, document: &[u8]) -> Result<Self, Failure> {
         let pair = match algorithm {
-            Algorithm::Es256 => {
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document).map(Self::Ec)
-            }
+            Algorithm::Es256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document).map(Self::Ec),
             Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(document).map(Self::Ed),
             Algorithm::Rs256 => RsaKeyPair::from_pkcs8(document).map(Self::Rsa),
         };
@@ -109,7 +105,11 @@ impl Pair {
 }
 
 /// Reads a canonical JWK: the key to verify with, and the member of the key set (RFC 7517 §4).
-pub(super) fn published(algorithm: Algorithm, kid: &str, jwk: &[u8]) -> Result<(ParsedPublicKey, String), Failure> {
+pub(super) fn published(
+    algorithm: Algorithm,
+    kid: &str,
+    jwk: &[u8],
+) -> Result<(ParsedPublicKey, String), Failure> {
     let broken = || refused("its public part cannot be read");
     let mut jwk: Value = serde_json::from_slice(jwk).map_err(|_| broken())?;
     let bytes = |name: &str| {

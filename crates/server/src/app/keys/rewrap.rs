@@ -69,10 +69,9 @@ impl App {
         let count = act.rewrap(kept, STEP, &|| self.clock.random()).await?;
         if count > 0 {
             act.claim_for_current_key().await?;
-            let entry =
-                Entry::done(self.clock.now(), By::Operator, &Origin::default(), Event::Rewrapped, current)
-                    .with("what", kept.code())
-                    .with("values", count.to_string());
+            let entry = Entry::done(self.clock.now(), By::Operator, &Origin::default(), Event::Rewrapped, current)
+                .with("what", kept.code())
+                .with("values", count.to_string());
             act.commit(&[entry]).await?;
         }
         Ok(count)

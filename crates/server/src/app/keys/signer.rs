@@ -101,7 +101,8 @@ impl KeySet {
         (version, stored): (i64, Vec<StoredKey>),
         now: Timestamp,
     ) -> Result<Self, Failure> {
-        let keys = stored.into_iter().map(|stored| LoadedKey::open(keys, stored, now)).collect::<Result<_, _>>()?;
+        let keys =
+            stored.into_iter().map(|stored| LoadedKey::open(keys, stored, now)).collect::<Result<_, _>>()?;
         Ok(Self { version, issuer: issuer.to_owned(), keys })
     }
 

@@ -68,7 +68,8 @@ fn a_new_master_key_takes_over_and_the_old_one_goes_when_nothing_needs_it() {
     std::fs::write(&file, format!("{new}\n{old}")).unwrap();
     let rewrapped = process.run_here(&["keys", "rewrap"], "");
     assert_eq!(rewrapped.code, 0, "{rewrapped:?}");
-    for words in ["Sealed anew: 2 signing keys", "1 Client Secrets (until they are revoked", "audit records (to verify"]
+    for words in
+        ["Sealed anew: 2 signing keys", "1 Client Secrets (until they are revoked", "audit records (to verify"]
     {
         assert!(rewrapped.out.contains(words), "{words}: {rewrapped:?}");
     }

@@ -46,6 +46,7 @@ async fn protocol26_an_old_key_stays_until_its_last_token_has_ended_plus_skew(wo
     let maria = world.maria().await;
     let program = maria.generate().await;
     world.pass(publish_ahead(&world));
+    let maria = world.sign_in("maria@acme.example").await;
     let last = program.token().await;
     let old = kid(&last);
     assert_eq!(rotate(&maria, "ES256", false).await.status(), StatusCode::OK);
@@ -173,7 +174,10 @@ async fn t4_a_token_reads_the_keys_and_does_nothing_to_them(world: World) {
     let read = program.with(&token, Method::GET, "/api/v1/keys").send().await.unwrap();
     assert_eq!(read.status(), StatusCode::OK);
     let text = read.text().await.unwrap();
-    assert!(text.contains("\"state\":\"active\"") && !text.contains("\"d\"") && !text.contains("sealed"), "{text}");
+    assert!(
+        text.contains("\"state\":\"active\"") && !text.contains("\"d\"") && !text.contains("sealed"),
+        "{text}"
+    );
     let narrow = program.oauth("token", &[("grant_type", "client_credentials"), ("scope", "users:read")]).await;
     let narrow = json_of(narrow).await["access_token"].as_str().unwrap().to_owned();
     let refused = program.with(&narrow, Method::GET, "/api/v1/keys").send().await.unwrap();

@@ -21,7 +21,8 @@ async fn the_list_says_of_each_key_where_it_is_and_what_it_signs(world: World) {
     for (_, kid) in listed(&maria).await {
         assert!(page.contains(&kid));
     }
-    for words in ["Active", "Upcoming", "Signs tokens for Portcullis API", "By itself after 90 days", "jwks.json"] {
+    for words in ["Active", "Upcoming", "Signs tokens for Portcullis API", "By itself after 90 days", "jwks.json"]
+    {
         assert!(page.contains(words), "{words}: {page}");
     }
     assert!(!page.contains("EdDSA"), "no API uses it");
@@ -38,7 +39,10 @@ async fn a_rotation_is_confirmed_and_a_form_sent_again_rotates_nothing(world: Wo
     assert!(page.contains("after at most 24 hours") && !page.contains("at_once"), "{page}");
     let seen = [("seen", active.as_str())];
     let done = maria.post("/signing-keys/rotate/ES256", &seen).await;
-    assert_eq!((done.status(), header_of(&done, "location")), (StatusCode::SEE_OTHER, "/signing-keys?done=rotated"));
+    assert_eq!(
+        (done.status(), header_of(&done, "location")),
+        (StatusCode::SEE_OTHER, "/signing-keys?done=rotated")
+    );
     assert_eq!(in_state(&maria, "active").await, upcoming);
     world.pass(publish_ahead(&world));
     let maria = crate::support::Person { cookie: world.sign_in("maria@acme.example").await.cookie, ..maria };
@@ -91,6 +95,7 @@ async fn a_withdrawal_asks_why_and_says_what_stops(world: World) {
 }
 
 async fn c3_only_super_admins_see_the_keys(world: World) {
+    world.maria().await;
     let ana = world.person("ana@acme.example", Role::User).await;
     for path in ["/signing-keys", "/signing-keys/rotate/ES256", "/api/v1/keys"] {
         assert_eq!(ana.get(path).await.status(), StatusCode::FORBIDDEN);

@@ -13,8 +13,7 @@ pub(super) fn is_of_keys(path: &str) -> bool {
 pub(super) async fn request(world: &World, path: &str) -> RequestBuilder {
     let maria = world.maria().await;
     let active = in_state(&maria, "active").await;
-    let request =
-        maria.request(Method::POST, &path.replace("{kid}", &active).replace("{algorithm}", "ES256"));
+    let request = maria.request(Method::POST, &path.replace("{kid}", &active).replace("{algorithm}", "ES256"));
     match (path.starts_with("/api/"), path.ends_with("/withdraw")) {
         (true, true) => request.json(&json!({ "reason": "Lost" })),
         (true, false) => request.json(&json!({ "algorithm": "ES256", "at_once": true })),
