@@ -63,6 +63,14 @@ fn row(key: &SigningKey, dates: &Dates, now: Timestamp) -> SigningKeyRow {
     }
 }
 
+/// How long, in days where they are whole.
+fn words(seconds: i64) -> String {
+    match seconds / 86_400 {
+        days @ 2.. if seconds % 86_400 == 0 => format!("{days} days"),
+        _ => lasts(u32::try_from(seconds).unwrap_or(u32::MAX)),
+    }
+}
+
 fn names(apis: &[Api], algorithm: Algorithm) -> String {
     let signed = apis.iter().filter(|a| a.settings.algorithm == algorithm);
     let names: Vec<&str> = signed.map(|a| a.settings.name.as_str()).collect();
@@ -110,7 +118,7 @@ pub async fn list(
         frame: frame(&app, &caller, "Signing keys"),
         notice,
         groups,
-        rotation: rotation.map(|r| lasts(u32::try_from(r.as_secs()).unwrap_or(u32::MAX))),
+        rotation: rotation.map(|r| words(r.as_secs())),
         key_set_url: format!("{}/.well-known/jwks.json", app.config.public_url),
     })
 }

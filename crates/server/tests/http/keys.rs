@@ -78,6 +78,7 @@ async fn protocol26_a_new_key_is_published_before_it_signs(world: World) {
     assert_eq!(kid(&program.token().await), active);
     assert!(kids(&world).await.contains(&upcoming), "it is published and does not sign yet");
     world.pass(publish_ahead(&world));
+    let maria = world.sign_in("maria@acme.example").await;
     let done = rotate(&maria, "ES256", false).await;
     assert_eq!(done.status(), StatusCode::OK);
     assert_eq!(kid(&program.token().await), upcoming);

@@ -46,6 +46,7 @@ async fn protocol26_an_old_key_stays_until_its_last_token_has_ended_plus_skew(wo
     let maria = world.maria().await;
     let program = maria.generate().await;
     world.pass(publish_ahead(&world));
+    let maria = world.sign_in("maria@acme.example").await;
     let last = program.token().await;
     let old = kid(&last);
     assert_eq!(rotate(&maria, "ES256", false).await.status(), StatusCode::OK);

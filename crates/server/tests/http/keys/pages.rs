@@ -95,6 +95,7 @@ async fn a_withdrawal_asks_why_and_says_what_stops(world: World) {
 }
 
 async fn c3_only_super_admins_see_the_keys(world: World) {
+    world.maria().await;
     let ana = world.person("ana@acme.example", Role::User).await;
     for path in ["/signing-keys", "/signing-keys/rotate/ES256", "/api/v1/keys"] {
         assert_eq!(ana.get(path).await.status(), StatusCode::FORBIDDEN);
