@@ -157,6 +157,12 @@ pub fn claims(token: &str) -> Value {
 /// What a Super Admin does to somebody.
 pub async fn manage(maria: &Person, owner: &Owner, act: &str) {
     let path = format!("/api/v1/users/{}/{act}", owner.id);
-    let answer = maria.request(Method::POST, &path).send().await.unwrap();
+    let ask = || maria.request(Method::POST, &path).send();
+    let mut answer = ask().await.unwrap();
+    // Behind very many others it may have to come again.
+    while answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        answer = ask().await.unwrap();
+    }
     assert!(answer.status().is_success(), "{act}: {}", json(answer).await);
 }
