@@ -7,14 +7,8 @@ use portcullis_verify::dpop::{self, Expect, MAX_JTI};
 
 fuzz_target!(|input: (&str, &str)| {
     let (proof, url) = input;
-    let expect = Expect {
-        method: "GET",
-        url,
-        access_token: Some("a.b.c"),
-        nonce: None,
-        now: 1_700_000_000,
-        window: 60,
-    };
+    let expect =
+        Expect { method: "GET", url, access_token: Some("a.b.c"), nonce: None, now: 1_700_000_000, window: 60 };
     if let Ok(proof) = dpop::check(proof, &expect) {
         assert!(proof.jti.len() <= MAX_JTI && proof.jkt.len() == 43);
     }
