@@ -103,7 +103,7 @@ async fn protocol04_an_empty_parameter_counts_as_absent_and_an_unknown_one_is_ig
         "client_id=&client_secret=",
         "resource=&scope=",
         "audience=elsewhere&state=1",
-        "client_assertion=x&client_assertion_type=y",
+        "client_assertion=&client_assertion_type=",
         "sub=somebody&client=other&exp=99999999999",
         "scope",
         "&&&",
