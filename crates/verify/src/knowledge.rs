@@ -10,15 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The feed is live only if something came within this time: the server sends a line every 5 s.
-pub(crate) const SILENCE: Duration = Duration::from_secs(15);
+/// The feed is live only if something came within this time: the server sends a line every 2 s.
+pub(crate) const SILENCE: Duration = Duration::from_secs(6);
 
 /// What to do with tokens while neither the feed nor the status list can be had. There is no default:
 /// either your API stops when it cannot ask, or it takes tokens that may have been revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenStale {
     /// Refuse every token (503) when what is known is older than this. Whatever happens to the network, a
-    /// revocation is then acted on after this time, or after 15 seconds if that is more: for so long a
+    /// revocation is then acted on after this time, or after 6 seconds if that is more: for so long a
     /// feed that falls silent counts as live. The same goes for a change of keys that cannot be fetched.
     RefuseAfter(Duration),
     /// Go on with what was known last, until tokens expire. Your API outlives the Portcullis server,

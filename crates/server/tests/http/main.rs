@@ -38,3 +38,4 @@ mod support;
 mod tls;
 mod token;
 mod transitions;
+mod verifier;

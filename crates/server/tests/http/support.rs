@@ -107,7 +107,6 @@ impl World {
     }
 
     /// The same with the clock of the machine, for who talks to something that has another.
-    #[allow(dead_code, reason = "the browser suite uses it")]
     pub async fn sqlite_of_now(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::Sqlite(folder.path().join("portcullis.db"));
@@ -119,6 +118,14 @@ impl World {
         let database = Database::Postgres(postgres_database().await);
         let folder = tempfile::tempdir().unwrap();
         Self::start(database, folder.into(), own(settings), Clock::set(start_instant(), next())).await
+    }
+
+    /// The same with the clock of the machine.
+    #[allow(dead_code, reason = "the browser suite does not use it")]
+    pub async fn postgres_of_now(settings: &[(&str, &str)]) -> Self {
+        let database = Database::Postgres(postgres_database().await);
+        let folder = tempfile::tempdir().unwrap();
+        Self::start(database, folder.into(), own(settings), Clock::system()).await
     }
 
     /// A second server on the same database and clock, as another node would run it. It has its

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// After so many seconds a follower is told that it is still connected, if that is so.
-const KEEP_ALIVE: u32 = 3;
+const KEEP_ALIVE: u32 = 2;
 /// After so many seconds in which that could not be said the stream ends.
 const GIVE_UP: u32 = 8;
 /// How long a follower may leave unread what was sent to it.

@@ -199,7 +199,7 @@ async fn protocol43_who_follows_and_does_not_read_loses_the_place() {
     follow(&key, None).await.until_hello().await;
 }
 
-/// The other half is `dev/feed`, which prints the distribution.
+/// The other half is `dev/reach`, which prints the distribution.
 async fn c11_a_change_on_any_node_is_told_within_100_ms(world: World) {
     const ACTS: usize = 40;
     let node = world.another_node().await;
