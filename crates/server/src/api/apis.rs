@@ -131,8 +131,8 @@ pub struct Change {
     lifespan_seconds: u32,
     /// Whether it takes only tokens that are bound to a key.
     requires_dpop: bool,
-    /// What its tokens are signed with: `ES256`, `EdDSA` or `RS256`; as before when absent.
-    algorithm: Option<String>,
+    /// What its tokens are signed with: `ES256`, `EdDSA` or `RS256`.
+    algorithm: String,
 }
 
 /// What becomes of the key that is there.
@@ -262,13 +262,9 @@ pub async fn change(
     Path(api): Path<String>,
     Body(new): Body<Change>,
 ) -> Result<Json<ApiView>, Problem> {
-    let id = named_api(&api)?;
-    let algorithm = match new.algorithm {
-        Some(algorithm) => algorithm,
-        None => app.api(&caller, id).await?.api.settings.algorithm.code().to_owned(),
-    };
-    let typed = typed(new.name, String::new(), new.scopes, new.lifespan_seconds, (new.requires_dpop, algorithm));
-    let api = app.change_api(&caller, id, &typed).await?;
+    let rest = (new.requires_dpop, new.algorithm);
+    let typed = typed(new.name, String::new(), new.scopes, new.lifespan_seconds, rest);
+    let api = app.change_api(&caller, named_api(&api)?, &typed).await?;
     Ok(Json(as_it_is(&app, &caller, api).await?))
 }
 

@@ -319,7 +319,7 @@ async fn a_change_is_for_tokens_from_then_on(world: World) {
     let mark = world.last_record().await;
     let path = format!("/api/v1/apis/{id}");
     let change = json!({
-        "name": "Orders, again", "lifespan_seconds": 60, "requires_dpop": false,
+        "name": "Orders, again", "lifespan_seconds": 60, "requires_dpop": false, "algorithm": "ES256",
         "scopes": [{ "name": "orders:read", "description": "Read orders" }],
     });
     let changed = maria.request(Method::POST, &path).json(&change).send().await.unwrap();
@@ -404,7 +404,8 @@ async fn the_own_api_is_the_first_and_stays_as_it_is(world: World) {
     assert_eq!(all[0]["identifier"], format!("{}/api/v1", world.url));
     assert_eq!(all[0]["lifespan_seconds"], 86_400);
     let id = all[0]["id"].as_str().unwrap();
-    let change = json!({ "name": "x", "scopes": [], "lifespan_seconds": 60, "requires_dpop": true });
+    let change =
+        json!({ "name": "x", "scopes": [], "lifespan_seconds": 60, "requires_dpop": true, "algorithm": "ES256" });
     let changed = maria.request(Method::POST, &format!("/api/v1/apis/{id}")).json(&change).send().await.unwrap();
     assert_eq!(
         (changed.status(), json_of(changed).await["code"].clone()),

@@ -73,7 +73,7 @@ async fn protocol26_an_old_key_stays_as_long_as_the_longest_lifespan_there_was(w
     let maria = world.maria().await;
     let id = registered(&maria, &Orders { lifespan: 2_592_000, ..Orders::default() }).await;
     let old = in_state(&maria, "active").await;
-    let shorter = json!({ "name": "Orders", "scopes": [], "lifespan_seconds": 60 });
+    let shorter = json!({ "name": "Orders", "scopes": [], "lifespan_seconds": 60, "requires_dpop": false, "algorithm": "ES256" });
     let path = format!("/api/v1/apis/{id}");
     let changed = maria.request(Method::POST, &path).json(&shorter).send().await.unwrap();
     assert_eq!(changed.status(), StatusCode::OK);
@@ -213,7 +213,7 @@ async fn a_change_of_the_algorithm_is_for_tokens_from_then_on(world: World) {
     let id = registered(&maria, &Orders::default()).await;
     let before = token_for(&program.at(&node), ORDERS).await;
     let path = format!("/api/v1/apis/{id}");
-    let change = json!({ "name": "Orders", "scopes": [], "lifespan_seconds": 3600, "algorithm": "EdDSA" });
+    let change = json!({ "name": "Orders", "scopes": [], "lifespan_seconds": 3600, "requires_dpop": false, "algorithm": "EdDSA" });
     assert_eq!(maria.request(Method::POST, &path).json(&change).send().await.unwrap().status(), StatusCode::OK);
     let after = token_for(&program.at(&node), ORDERS).await;
     let algorithm = async |kid: String| key_set(&node).await.into_iter().find(|(k, _)| *k == kid).unwrap().1;
@@ -221,11 +221,12 @@ async fn a_change_of_the_algorithm_is_for_tokens_from_then_on(world: World) {
     for token in [&before, &after] {
         assert!(program.is_active(token).await);
     }
-    // What is not said stays as it is.
-    let change = json!({ "name": "Orders", "scopes": [], "lifespan_seconds": 60 });
-    let changed = maria.request(Method::POST, &path).json(&change).send().await.unwrap();
-    assert_eq!(json_of(changed).await["algorithm"], "EdDSA");
-    let wrong = json!({ "name": "Orders", "scopes": [], "lifespan_seconds": 60, "algorithm": "HS256" });
+    // Nothing is changed by leaving it out.
+    let less = json!({ "name": "Orders", "scopes": [], "lifespan_seconds": 60, "requires_dpop": false });
+    let less = maria.request(Method::POST, &path).json(&less).send().await.unwrap();
+    assert_eq!(less.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let mut wrong = change;
+    wrong["algorithm"] = "HS256".into();
     let wrong = maria.request(Method::POST, &path).json(&wrong).send().await.unwrap();
     assert_eq!(json_of(wrong).await["errors"][0]["field"], "algorithm");
 }

@@ -1,7 +1,7 @@
 //! C-11 reaches those who do not ask: by the feed, and by the status list where there is no feed.
 //! `dev/reach` prints how long it takes.
 
-use portcullis_domain::accounts::{Role, UserStatus};
+use portcullis_domain::accounts::Role;
 use portcullis_verify::{Refusal, Verifier};
 use reqwest::StatusCode;
 
@@ -14,7 +14,9 @@ async fn both(world: &World) -> [Verifier; 2] {
     [verifier(world, &audience, Some(&key)).await, verifier(world, &audience, None).await]
 }
 
-async fn c9_c11_a_verifier_refuses_what_is_suspended_until_it_is_resumed_and_what_is_revoked_for_good(world: World) {
+async fn c9_c11_a_verifier_refuses_what_is_suspended_until_it_is_resumed_and_what_is_revoked_for_good(
+    world: World,
+) {
     let node = world.another_node().await;
     let verifiers = both(&world).await;
     let joao = world.person("joao@acme.example", Role::SuperAdmin).await;
@@ -25,14 +27,14 @@ async fn c9_c11_a_verifier_refuses_what_is_suspended_until_it_is_resumed_and_wha
     for verifier in &verifiers {
         said(verifier, &token).await.unwrap();
     }
-    for (act, status) in [("deactivate", UserStatus::Inactive), ("activate", UserStatus::Active)] {
+    for act in ["deactivate", "activate"] {
         let response = maria.post(&format!("/users/{}/{act}", user.id), &[]).await;
         assert_eq!(response.status(), StatusCode::SEE_OTHER, "{act}");
-        assert_eq!(world.user_of("joao@acme.example").await.standing.status, status);
         for verifier in &verifiers {
-            match status {
-                UserStatus::Inactive => is_refused(verifier, &token, Refusal::Suspended).await,
-                _ => is_taken_again(verifier, &token).await,
+            if act == "deactivate" {
+                is_refused(verifier, &token, Refusal::Suspended).await;
+            } else {
+                is_taken_again(verifier, &token).await;
             }
         }
     }

@@ -23,9 +23,9 @@ fn kid(token: &str) -> String {
 }
 
 async fn published(world: &World) -> BTreeSet<String> {
-    let set = json(world.stranger().request(reqwest::Method::GET, "/.well-known/jwks.json").send().await.unwrap());
-    let kids = set.await["keys"].as_array().unwrap().iter().map(|k| k["kid"].as_str().unwrap().to_owned()).collect();
-    kids
+    let asked = world.stranger().request(reqwest::Method::GET, "/.well-known/jwks.json").send().await.unwrap();
+    let set = json(asked).await;
+    set["keys"].as_array().unwrap().iter().map(|k| k["kid"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
