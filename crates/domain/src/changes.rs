@@ -55,14 +55,19 @@ impl From<Standing> for TokenStatus {
     }
 }
 
+/// The tokens of a credential that was revoked before this instant have all ended. Twice as long ago as
+/// a token may live, for clocks that do not agree.
+#[must_use]
+pub fn begins_to_matter(now: Timestamp) -> Timestamp {
+    now - SignedDuration::from_secs(i64::from(*LIFESPANS.end())) * 2
+}
+
 /// How the tokens of a credential stand and since when, if somebody who begins to follow has to be
 /// told of it: they are not good, and some may not have ended yet.
 #[must_use]
 pub fn to_be_told(standing: Standing, now: Timestamp) -> Option<(TokenStatus, Timestamp)> {
-    let longest = SignedDuration::from_secs(i64::from(*LIFESPANS.end()));
     match standing {
-        // Twice as long, for clocks that do not agree.
-        Standing::Revoked(at, _) if now.duration_since(at) > longest * 2 => None,
+        Standing::Revoked(at, _) if at < begins_to_matter(now) => None,
         Standing::Active | Standing::Expired(_) => None,
         Standing::Suspended(_, since) | Standing::Revoked(since, _) => Some((standing.into(), since)),
     }

@@ -87,7 +87,8 @@ pub enum ClientKeyRefused {
     NotActive,
     /// C-14: with the secret only the first key is bound.
     #[error(
-        "A public key is bound to this credential already. Its owner can replace it in the console, under Credentials."
+        "A public key is bound to this credential already, or was. Its owner can bind another in the console, under \
+         Credentials."
     )]
     AlreadyBound,
     /// There is no key.
@@ -178,13 +179,13 @@ fn possible(act: KeyAct, credential: &Credential) -> Result<(), ClientKeyRefused
     }
 }
 
-/// C-14: whoever holds the secret of an active credential binds its first key. Replacing one is for
-/// the owner.
+/// C-14: whoever holds the secret of an active credential binds its first key, once: not again when the
+/// owner has removed it. Replacing one is for the owner.
 ///
 /// # Errors
 /// [`ClientKeyRefused::AlreadyBound`].
 pub fn bind_with_secret(credential: &Credential) -> Result<(), ClientKeyRefused> {
-    if credential.key.is_none() { Ok(()) } else { Err(ClientKeyRefused::AlreadyBound) }
+    if credential.had_key { Err(ClientKeyRefused::AlreadyBound) } else { Ok(()) }
 }
 
 /// The claims of a client assertion (RFC 7523 §3).

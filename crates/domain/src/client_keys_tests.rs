@@ -46,6 +46,17 @@ fn credential(key: bool, off: bool) -> Credential {
         revoked: None,
         key: key.then(|| ClientKey { jwk: "{}".into(), thumbprint: "t".into(), bound_at: start() }),
         secret_off_at: off.then(start),
+        had_key: key,
+    }
+}
+
+#[test]
+fn c14_the_secret_binds_the_first_key_and_none_after_it_was_removed() {
+    let (fresh, bound) = (credential(false, false), credential(true, false));
+    let removed = Credential { key: None, ..bound.clone() };
+    assert_eq!(bind_with_secret(&fresh), Ok(()));
+    for held in [bound, removed] {
+        assert_eq!(bind_with_secret(&held), Err(ClientKeyRefused::AlreadyBound));
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Credential {
     pub key: Option<ClientKey>,
     /// When the secret was switched off, if it is off (C-15).
     pub secret_off_at: Option<Timestamp>,
+    /// Whether a public key is bound, or ever was (C-14).
+    pub had_key: bool,
 }
 
 /// Why a credential does not work for now (C-9, C-10).

@@ -39,6 +39,7 @@ fn credential(n: u128, owner: UserId, generated_at: Timestamp) -> Credential {
         revoked: None,
         key: None,
         secret_off_at: None,
+        had_key: false,
     }
 }
 

@@ -87,7 +87,8 @@ fn cors(config: &Config) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([axum::http::Method::GET, axum::http::Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("dpop")])
+        .expose_headers([header::WWW_AUTHENTICATE, HeaderName::from_static("dpop-nonce")])
         .max_age(Duration::from_secs(600))
 }
 

@@ -28,7 +28,9 @@ impl Tx {
     /// [`StoreError::Conflict`] when no way in would stay (C-15).
     pub async fn set_client_key(&mut self, credential: Uuid, key: Option<&ClientKey>) -> Result<(), StoreError> {
         self.hold_tokens().await?;
-        let sql = "UPDATE credentials SET key_jwk = $1, key_thumbprint = $2, key_bound_at = $3 WHERE id = $4";
+        // When one was bound stays: the secret binds the first one only (C-14).
+        let sql = "UPDATE credentials SET key_jwk = $1, key_thumbprint = $2, \
+                   key_bound_at = COALESCE($3, key_bound_at) WHERE id = $4";
         let bound_at = key.map(|k| k.bound_at.as_microsecond());
         let (jwk, thumbprint) = (key.map(|k| k.jwk.as_str()), key.map(|k| k.thumbprint.as_str()));
         query!(self, execute, sql, jwk, thumbprint, bound_at, credential).map(drop)

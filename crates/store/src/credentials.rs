@@ -85,6 +85,7 @@ impl TryFrom<CredentialRow> for Credential {
             retired_at: r.retired_at.map(instant).transpose()?,
             revoked,
             key,
+            had_key: r.key_bound_at.is_some(),
             secret_off_at: r.secret_off_at.map(instant).transpose()?,
         })
     }
@@ -171,19 +172,27 @@ impl Tx {
         Ok(found)
     }
 
-    /// All credentials there ever were, each with its owner's facts, by their places in the status
-    /// list. One statement, so all of them are of one instant.
+    /// The credentials with places after this one, each with its owner's facts, in the order of their
+    /// places, at most so many: without those that were revoked before `since`, or have ended.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn all_credentials(&mut self) -> Result<Vec<PresentedClient>, StoreError> {
+    pub async fn credentials_after(
+        &mut self,
+        place: u32,
+        since: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<PresentedClient>, StoreError> {
         let sql = concat!(
             "SELECT ",
             presented_columns!(),
-            " FROM credentials c JOIN users u ON u.id = c.owner_id WHERE c.client_id <> 'pcc_00000000000000000000' \
-             ORDER BY c.status_index"
+            " FROM credentials c JOIN users u ON u.id = c.owner_id WHERE c.status_index > $1 \
+             AND (c.revoked_at IS NULL OR c.revoked_at >= $2) AND c.expires_at >= $2 ORDER BY c.status_index LIMIT $3"
         );
-        query!(self, fetch_all as PresentedRow, sql)?.into_iter().map(PresentedClient::try_from).collect()
+        query!(self, fetch_all as PresentedRow, sql, i64::from(place), since.as_microsecond(), i64::from(limit))?
+            .into_iter()
+            .map(PresentedClient::try_from)
+            .collect()
     }
 
     /// Adds a credential, with the next place in the status list (protocol 29).

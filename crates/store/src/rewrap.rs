@@ -144,13 +144,15 @@ impl Act {
         }
     }
 
-    /// Makes the current master key the one that must be in the ring for this database.
+    /// Makes the current master key the one that must be in the ring for this database. `false` when
+    /// it was already.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn claim_for_current_key(&mut self) -> Result<(), StoreError> {
+    pub async fn claim_for_current_key(&mut self) -> Result<bool, StoreError> {
         let current = self.keys.current_id().to_owned();
-        query!(self, execute, "UPDATE installation SET master_key_id = $1", current).map(drop)
+        let sql = "UPDATE installation SET master_key_id = $1 WHERE master_key_id <> $1";
+        Ok(query!(self, execute, sql, current)? == 1)
     }
 }
 

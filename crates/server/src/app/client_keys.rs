@@ -268,8 +268,12 @@ impl App {
         if proof.client_id() != client_id || !proof.is_signed_by(key) {
             return Err(NotBound::NotPossessed);
         }
+        // What is refused anyway holds no token up.
+        let refused = client_keys::bind_with_secret(&client.credential).is_err();
         let mut act = self.store.act().await?;
-        act.hold_tokens().await?;
+        if !refused {
+            act.hold_tokens().await?;
+        }
         let now = self.clock.now();
         // As it is in this act: it may have been revoked, or switched off, since.
         let found = act.presented_clients(&[client_id]).await?.pop().ok_or(ClientRefused::Unproven)?;

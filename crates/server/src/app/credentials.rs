@@ -148,6 +148,7 @@ impl App {
             revoked: None,
             key: None,
             secret_off_at: None,
+            had_key: false,
         };
         act.add_credential(&credential).await?;
         let expires = credential.expires_at.to_string();

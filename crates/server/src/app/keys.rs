@@ -83,7 +83,10 @@ impl Maker {
         state: State,
         now: Timestamp,
     ) -> Result<String, Failure> {
-        let longest = act.longest_lifespan().await?.unwrap_or(0).max(self.own_lifespan);
+        // Not less than the others have it: a command may have been given another lifespan than the server.
+        let others = key_facts(act.key_set(now).await?.1).iter().map(|k| k.longest_seconds).max();
+        let own = self.own_lifespan.max(others.unwrap_or(0));
+        let longest = act.longest_lifespan().await?.unwrap_or(0).max(own);
         spare.key.life = Life::new(now, (state == State::Active).then_some(now));
         spare.key.longest_seconds = longest;
         act.add_signing_key(&spare).await?;

@@ -484,10 +484,10 @@ impl App {
 
     async fn judge_client(&self, proof: &ClientProof) -> Result<PresentedClient, ClientRefused> {
         let (asked, now) = ([proof.client_id.as_str()], self.clock.now());
-        let Some(used) = proof.used() else {
-            let found = self.store.read().await?.presented_clients(&asked).await?.pop();
-            return self.issuer.gate.judge(proof, found.as_ref(), now).cloned();
-        };
+        // Judged before anything is written, so that strangers do not take the turns of those who write.
+        let found = self.store.read().await?.presented_clients(&asked).await?.pop();
+        let client = self.issuer.gate.judge(proof, found.as_ref(), now)?;
+        let Some(used) = proof.used() else { return Ok(client.clone()) };
         let mut tx = self.store.write().await?;
         let found = tx.presented_clients(&asked).await?.pop();
         let client = self.issuer.gate.judge(proof, found.as_ref(), now)?;

@@ -243,7 +243,8 @@ impl BindKey {
             Err(e) => return Err(lost(e)),
         };
         let status = response.status();
-        if status.is_client_error() {
+        // Who was too slow (408) does not know what was done, like the server's own failures.
+        if status.is_client_error() && status != reqwest::StatusCode::REQUEST_TIMEOUT {
             let refused = response.json::<Refused>().await;
             let gone = self.take_back();
             let words = refused.map_or_else(|_| format!("the server answered {status}"), |r| r.error_description);

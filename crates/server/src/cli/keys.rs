@@ -4,16 +4,20 @@
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use portcullis_domain::keys::{Algorithm, Kept};
+use portcullis_domain::{
+    apis::OWN,
+    keys::{Algorithm, Kept},
+};
 use portcullis_store::MasterKeyUse;
 
 use crate::{
     app::{
         App,
-        keys::{Doer, Rewrapped},
+        keys::{Doer, Rewrapped, own_audience},
     },
     cli::{Configuration, open},
     clock::Clock,
+    config::Config,
     error::Failure,
 };
 
@@ -73,8 +77,25 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
 
 async fn app(configuration: &Configuration) -> Result<Arc<App>, String> {
     let config = configuration.load()?;
+    is_of(&config).await?;
     let store = open::existing_to_change(&config).await?;
     App::start(store, Clock::system(), config).await.map_err(said)
+}
+
+/// Refuses to go on with another address than the server has: starting would name its API anew, under
+/// the feet of the nodes that run.
+async fn is_of(config: &Config) -> Result<(), String> {
+    let store = open::existing(config).await?;
+    let found = async { store.read().await?.api(OWN).await }.await;
+    store.close().await;
+    let (given, found) = (own_audience(&config.public_url), found.map_err(|e| e.to_string())?);
+    match found.map(|api| api.settings.identifier).filter(|identifier| *identifier != given) {
+        None => Ok(()),
+        Some(identifier) => Err(format!(
+            "this is the database of a server whose API is {identifier}, and with these settings it would be {given}: \
+             give this command the configuration of the server"
+        )),
+    }
 }
 
 /// A failure in words that help at a terminal.

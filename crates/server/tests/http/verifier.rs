@@ -37,13 +37,24 @@ async fn said(verifier: &Verifier, token: &str) -> Result<(), Error> {
     verifier.verify(&request).await.map(drop)
 }
 
+/// Far less than the five minutes after which keys are fetched without a reason, and far more than it takes.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Waits until a verifier takes a token, or refuses it for a reason.
+async fn says(verifier: &Verifier, token: &str, reason: Option<Refusal>) {
+    let waiting = async {
+        loop {
+            match (said(verifier, token).await, reason) {
+                (Ok(()), None) => return,
+                (Err(Error::Token { why, .. }), Some(reason)) if why == reason => return,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    assert!(tokio::time::timeout(SOON, waiting).await.is_ok(), "{reason:?}");
+}
+
 /// Waits until a verifier refuses a token for this reason.
 async fn is_refused(verifier: &Verifier, token: &str, reason: Refusal) {
-    loop {
-        match said(verifier, token).await {
-            Ok(()) => tokio::time::sleep(Duration::from_millis(5)).await,
-            Err(Error::Token { why, .. }) if why == reason => return,
-            Err(other) => panic!("{other}"),
-        }
-    }
+    says(verifier, token, Some(reason)).await;
 }

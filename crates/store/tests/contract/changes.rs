@@ -1,6 +1,6 @@
 //! What changed, as it is read from the log, and the places in the status list.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
     accounts::Role,
     audit::Event,
@@ -19,7 +19,7 @@ on_both! {
     c11_what_one_node_has_committed_the_other_reads_at_once
     protocol29_places_are_given_in_order_and_never_again
     revoked_tokens_are_found_by_their_api_until_they_end
-    all_credentials_are_read_with_their_owners_and_nobody_s_is_not
+    credentials_are_read_in_order_with_their_owners_and_nobody_s_is_not
 }
 
 async fn changes(fresh: &Fresh, seq: i64, limit: u32) -> Option<ChangesPage> {
@@ -177,15 +177,31 @@ async fn revoked_tokens_are_found_by_their_api_until_they_end(fresh: Fresh) {
     assert_eq!(found(api, tokens[2].expires_at, Uuid::nil(), 10).await, of(3..4), "these have ended");
 }
 
-async fn all_credentials_are_read_with_their_owners_and_nobody_s_is_not(fresh: Fresh) {
-    assert!(fresh.read(async |tx| tx.all_credentials().await.unwrap()).await.is_empty());
+async fn credentials_are_read_in_order_with_their_owners_and_nobody_s_is_not(fresh: Fresh) {
+    let read = async |place, since, limit| {
+        let all = fresh.read(async |tx| tx.credentials_after(place, since, limit).await.unwrap()).await;
+        assert!(all.iter().all(|c| c.owner.role.0 == Role::SuperAdmin));
+        all.into_iter().map(|c| (c.status_index, c.credential.client_id)).collect::<Vec<_>>()
+    };
+    let ever = Timestamp::UNIX_EPOCH;
+    assert_eq!(read(0, ever, 10).await, []);
     let mut held = Vec::new();
-    for email in ["maria@acme.example", "joao@acme.example"] {
+    for (email, place) in [("maria@acme.example", 1), ("joao@acme.example", 2), ("ana@acme.example", 3)] {
         let owner = fresh.super_admin(email).await.id;
-        held.push(fresh.credential(owner).await.client_id);
+        held.push((place, fresh.credential(owner).await));
     }
-    let all = fresh.read(async |tx| tx.all_credentials().await.unwrap()).await;
-    assert_eq!(all.iter().map(|c| c.credential.client_id.clone()).collect::<Vec<_>>(), held);
-    assert_eq!(all.iter().map(|c| c.status_index).collect::<Vec<_>>(), [1, 2]);
-    assert!(all.iter().all(|c| c.owner.role.0 == Role::SuperAdmin));
+    let of = |places: std::ops::Range<usize>| {
+        held[places].iter().map(|(place, c)| (*place, c.client_id.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0, ever, 10).await, of(0..3));
+    assert_eq!(read(0, ever, 2).await, of(0..2));
+    assert_eq!(read(2, ever, 2).await, of(2..3));
+    let first = &held[0].1;
+    let at = now();
+    let mut tx = fresh.store.write().await.unwrap();
+    assert!(tx.revoke_credential(first.id, RevocationReason::ByOwner, at).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(read(0, at, 10).await, of(0..3), "revoked at that instant");
+    assert_eq!(read(0, at + SignedDuration::from_secs(1), 10).await, of(1..3), "revoked before");
+    assert_eq!(read(0, first.expires_at + SignedDuration::from_secs(1), 10).await, [], "they have ended");
 }

@@ -210,6 +210,7 @@ pub(crate) fn credential(owner: UserId) -> Credential {
         revoked: None,
         key: None,
         secret_off_at: None,
+        had_key: false,
     }
 }
 

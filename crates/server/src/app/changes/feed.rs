@@ -9,7 +9,7 @@ use std::{
 
 use portcullis_domain::changes::Change;
 use portcullis_store::{Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{app::changes::PAGE, config::Config, error::Failure};
 
@@ -20,11 +20,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How many changes are kept in memory. A follower that is further behind reads the log itself.
 const KEPT: usize = 4096;
 
+/// How many followers are told all that is not good at the same time; the others wait.
+const SNAPSHOTS: usize = 2;
+
 /// Who follows, and what there is to tell them.
 pub struct Feed {
     state: Mutex<State>,
     looks: watch::Sender<Looks>,
     is_over: watch::Sender<bool>,
+    /// Turns of those who are told all that is not good: it takes the database a while.
+    pub(crate) snapshots: Semaphore,
     /// The most followers at once.
     places: usize,
 }
@@ -46,7 +51,7 @@ pub(crate) struct Looks {
     /// How many looks have succeeded.
     pub(crate) succeeded: u64,
     /// The last record that the last one saw.
-    head: i64,
+    pub(crate) head: i64,
 }
 
 /// A follower's place.
@@ -66,6 +71,7 @@ impl Feed {
             state: Mutex::default(),
             looks: watch::Sender::default(),
             is_over: watch::Sender::new(false),
+            snapshots: Semaphore::new(SNAPSHOTS),
             places: config.limits.connections.div_ceil(2),
         })
     }

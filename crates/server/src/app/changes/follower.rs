@@ -4,7 +4,7 @@
 use std::{fmt::Write, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
-use portcullis_domain::changes::{Change, Changed, TokenStatus, to_be_told};
+use portcullis_domain::changes::{Change, Changed, TokenStatus, begins_to_matter, to_be_told};
 use portcullis_store::{PresentedKey, Tx};
 use serde_json::json;
 use tokio::{
@@ -127,8 +127,10 @@ impl Follower {
                 self.send("event: reset\ndata: {}\n\n".to_owned()).await?;
                 self.tell_snapshot().await?;
             }
-            Beginning::Resumed => self.tell_from_log().await?,
+            Beginning::Resumed => {}
         }
+        // After a snapshot, too: what was recorded while it was read comes in its order, before the hello.
+        self.tell_from_log().await?;
         let hello = event("hello", Some(self.at), &json!({ "at": self.app.clock.now().as_second() }));
         self.send(hello).await?;
         let mut seconds = interval(Duration::from_secs(1));
@@ -146,16 +148,21 @@ impl Follower {
 
     /// All that is not good now. What is recorded while it is read is told again afterwards.
     async fn tell_snapshot(&mut self) -> Result<(), Ended> {
+        let app = Arc::clone(&self.app);
+        let _turn = app.feed.snapshots.acquire().await.map_err(|_| Ended::Gone)?;
         let now = self.app.clock.now();
-        let clients = self.read().await?.all_credentials().await?;
-        let told = clients.iter().filter_map(|client| {
-            let standing = client.credential.standing(&client.owner, now);
-            let (status, since) = to_be_told(standing, now)?;
-            let client_id = client.credential.client_id.as_str();
-            Some(credential_event(None, client_id, client.status_index, status, since.as_second()))
-        });
-        for part in told.collect::<Vec<_>>().chunks(PAGE as usize) {
-            self.send(part.concat()).await?;
+        let (mut after, mut is_last) = (0, false);
+        while !is_last {
+            let clients = self.read().await?.credentials_after(after, begins_to_matter(now), PAGE).await?;
+            is_last = clients.len() < PAGE as usize;
+            after = clients.last().map_or(after, |client| client.status_index);
+            let told = clients.iter().filter_map(|client| {
+                let standing = client.credential.standing(&client.owner, now);
+                let (status, since) = to_be_told(standing, now)?;
+                let client_id = client.credential.client_id.as_str();
+                Some(credential_event(None, client_id, client.status_index, status, since.as_second()))
+            });
+            self.send(told.collect()).await?;
         }
         let mut after = Uuid::nil();
         loop {
@@ -196,8 +203,12 @@ impl Follower {
     /// the key here.
     async fn second_passed(&mut self) -> Result<(), Ended> {
         self.silent_for += 1;
-        let succeeded = self.looks.borrow().succeeded;
+        let Looks { succeeded, head } = *self.looks.borrow();
         let is_looked = std::mem::replace(&mut self.succeeded, succeeded) != succeeded;
+        if is_looked && self.silent_for > 1 && head < self.at {
+            // The log is shorter than what was told from it: it is that of a copy, or of another server.
+            return Err(Ended::Unread);
+        }
         if is_looked && self.silent_for >= KEEP_ALIVE {
             match timeout(PATIENCE, self.is_allowed()).await {
                 Ok(Ok(true)) => {

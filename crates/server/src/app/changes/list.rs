@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use axum::body::Bytes;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use flate2::{Compression, write::ZlibEncoder};
+use jiff::Timestamp;
 use portcullis_domain::{
     changes::{Changed, StatusList},
     keys::Algorithm,
@@ -95,8 +96,14 @@ impl Kept {
         let seq = tx.log_ends().await?.head;
         let now = app.clock.now();
         let mut list = StatusList::default();
-        for client in tx.all_credentials().await? {
-            list.set(client.status_index, client.credential.standing(&client.owner, now).into());
+        let (mut after, mut is_last) = (0, false);
+        while !is_last {
+            let clients = tx.credentials_after(after, Timestamp::UNIX_EPOCH, PAGE).await?;
+            is_last = clients.len() < PAGE as usize;
+            for client in clients {
+                after = client.status_index;
+                list.set(after, client.credential.standing(&client.owner, now).into());
+            }
         }
         Self::of(seq, list)
     }
@@ -148,7 +155,8 @@ impl App {
         let keys = self.signer.at(&mut tx, version).await?;
         drop(tx);
         let mut kept = self.lists.0.lock().await;
-        let list = match kept.take_if(|k| k.seq >= head) {
+        // Also a log that is shorter than before, of a database brought back from a copy, makes it anew.
+        let list = match kept.take_if(|k| k.seq == head) {
             Some(current) => current,
             None => self.list_up_to_date(kept.as_ref()).await?,
         };
@@ -172,7 +180,7 @@ impl App {
                 token
             }
         };
-        Ok(Served { token, tag: format!("{}.{}", list.tag, now / TAG_LASTS) })
+        Ok(Served { token, tag: format!("{}.{version}.{}", list.tag, now / TAG_LASTS) })
     }
 
     /// The list that continues one from before; made anew when there is none, or the log was dropped

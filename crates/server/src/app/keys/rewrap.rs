@@ -31,13 +31,15 @@ impl App {
     pub(crate) async fn check_master_keys(&self) -> Result<(), Failure> {
         let needs = self.store.read().await?.master_key_use(self.clock.now()).await?;
         let keys = self.store.keys();
-        match needs.iter().find(|n| !n.key_id.is_empty() && !keys.has(&n.key_id)) {
-            None => Ok(()),
-            Some(MasterKeyUse { kept, key_id, count }) => Err(Failure::Internal(format!(
-                "master key {key_id} is needed for {count} {}, but it is not in the ring. Bring it back as a further \
-                 line of the master key file; `portcullis keys rewrap` says what still needs which key",
-                kept.label()
-            ))),
+        let missing = needs.iter().filter(|n| !n.key_id.is_empty() && !keys.has(&n.key_id));
+        let told = missing.map(|MasterKeyUse { kept, key_id, count }| {
+            format!("master key {key_id} is needed for {count} {}, but it is not in the ring", kept.label())
+        });
+        match told.collect::<Vec<_>>().join("; ") {
+            told if told.is_empty() => Ok(()),
+            told => {
+                Err(Failure::Internal(format!("{told}. Bring it back as a further line of the master key file")))
+            }
         }
     }
 
@@ -56,6 +58,13 @@ impl App {
                 *done.entry(kept.label()).or_default() += count;
             }
         }
+        // Also when everything that the older key sealed was gone by itself.
+        let mut act = self.store.act().await?;
+        if act.claim_for_current_key().await? {
+            act.commit(&[self.rewrapped("installation", 0)]).await?;
+        } else {
+            drop(act);
+        }
         let mut tx = self.store.read().await?;
         let mut needs = tx.master_key_use(self.clock.now()).await?;
         needs.extend(tx.audit_key_use().await?);
@@ -65,15 +74,18 @@ impl App {
     /// One step, in an act with its record; how many values there were.
     async fn rewrap_step(&self, kept: Kept) -> Result<u64, Failure> {
         let mut act = self.store.act().await?;
-        let current = self.store.keys().current_id();
         let count = act.rewrap(kept, STEP, &|| self.clock.random()).await?;
         if count > 0 {
             act.claim_for_current_key().await?;
-            let entry = Entry::done(self.clock.now(), By::Operator, &Origin::default(), Event::Rewrapped, current)
-                .with("what", kept.code())
-                .with("values", count.to_string());
-            act.commit(&[entry]).await?;
+            act.commit(&[self.rewrapped(kept.code(), count)]).await?;
         }
         Ok(count)
+    }
+
+    fn rewrapped(&self, what: &str, values: u64) -> Entry {
+        let current = self.store.keys().current_id();
+        Entry::done(self.clock.now(), By::Operator, &Origin::default(), Event::Rewrapped, current)
+            .with("what", what)
+            .with("values", values.to_string())
     }
 }

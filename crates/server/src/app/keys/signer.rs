@@ -212,19 +212,19 @@ impl Signer {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The key set, at least of this version. What is not loaded is read through `tx`, which is of now:
+    /// The key set of this version or, if that is over by now, a later one. What is not loaded is read through `tx`, which is of now:
     /// a transaction that holds a connection does not wait for another one.
     ///
     /// # Errors
     /// When the database fails or a key does not open.
     pub async fn at(&self, tx: &mut Tx, version: i64) -> Result<Arc<KeySet>, Failure> {
         let loaded = self.loaded();
-        if loaded.version >= version {
+        if loaded.version == version {
             return Ok(loaded);
         }
         let _turn = self.loading.lock().await;
         let loaded = self.loaded();
-        if loaded.version >= version {
+        if loaded.version == version {
             return Ok(loaded);
         }
         let now = self.clock.now();

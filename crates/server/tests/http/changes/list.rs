@@ -30,6 +30,7 @@ on_both! {
     c11_no_list_is_older_than_its_request_on_any_node
     c11_of_a_failing_store_there_is_no_list
     c11_a_trimmed_log_does_not_lose_a_revocation
+    c11_a_log_that_is_shorter_than_before_makes_the_list_anew
 }
 
 async fn ask(world: &World, tag: &str) -> Response {
@@ -306,4 +307,16 @@ async fn c11_a_trimmed_log_does_not_lose_a_revocation(world: World) {
         assert_eq!((at(&said, joao.index), at(&said, maria.index)), (1, 0), "read from the credentials");
     }
     world.log_is_whole().await;
+}
+
+async fn c11_a_log_that_is_shorter_than_before_makes_the_list_anew(world: World) {
+    let maria = world.maria().await;
+    maria.generate().await;
+    let before = list(&world).await;
+    // As in a copy of the database that was left behind: it has fewer records, and other facts.
+    world.sql("UPDATE audit_head SET seq = seq - 1").await;
+    world.sql("UPDATE users SET mfa_since = 1").await;
+    let after = list(&world).await;
+    assert_ne!(before, after);
+    assert_eq!(after[0] >> 2 & 3, 2, "suspended, as it says now");
 }

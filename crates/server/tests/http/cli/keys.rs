@@ -51,6 +51,19 @@ fn signing_keys_are_rotated_and_withdrawn_while_the_server_runs() {
 }
 
 #[test]
+fn with_the_settings_of_another_server_nothing_is_done_to_keys() {
+    let mut process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    process.start();
+    let refused = process.run_here(&["keys", "list", "--public-url", "https://access.acme.example"], "");
+    assert_refused(
+        &refused,
+        &["this is the database of a server whose API is", "the configuration of the server"],
+    );
+    assert_eq!(kids(&process, "active").len(), 1);
+}
+
+#[test]
 fn a_new_master_key_takes_over_and_the_old_one_goes_when_nothing_needs_it() {
     let mut process = Process::new(&[]);
     process.super_admin(MARIA, PASSWORD);

@@ -43,6 +43,12 @@ async fn c14_with_the_secret_and_the_private_key_the_first_key_is_bound_and_the_
         assert!(said.contains("bound to this credential already"), "{said}");
     }
     assert_eq!(world.told_after(mark).await.last().unwrap(), "credential_key.bind refused already_bound");
+    // Nor is it bound again with the secret when the owner took it away.
+    assert_eq!(change(&maria, &program, "key/remove", "").await.status(), StatusCode::SEE_OTHER);
+    let refused = send(&program, &key.jwk(), &key.assertion(&world, &program.client_id)).await;
+    let said = oauth_error(refused, 400, "invalid_request").await;
+    assert!(said.contains("or was"), "{said}");
+    bind(&maria, &program, &key).await;
     change(&maria, &program, "secret/off", "").await;
     let refused = send(&program, &key.jwk(), &key.assertion(&world, &program.client_id)).await;
     oauth_error(refused, 401, "invalid_client").await;

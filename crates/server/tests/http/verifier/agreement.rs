@@ -222,7 +222,7 @@ async fn protocol20_a_verifier_takes_exactly_what_introspection_calls_active() {
     let strategy = (any::<Index>(), any::<Index>(), mangling());
     let (mut good, handle) = (std::cell::Cell::new(0_u32), tokio::runtime::Handle::current());
     let ran = tokio::task::block_in_place(|| {
-        runner.run(&strategy, |(token, api, mangling)| {
+        let ran = runner.run(&strategy, |(token, api, mangling)| {
             let text = mangling.of(&tokens[token.index(tokens.len())], &tokens);
             let at = api.get(watched.as_slice());
             let (said, active) = handle.block_on(async {
@@ -234,7 +234,8 @@ async fn protocol20_a_verifier_takes_exactly_what_introspection_calls_active() {
             }
             prop_assert_eq!(said.is_ok(), active, "{:?}: {}", said, text);
             Ok(())
-        })
+        });
+        ran.map_err(|failed| failed.to_string())
     });
     ran.unwrap();
     assert!(*good.get_mut() > cases / 200, "enough of them were good: {}", good.get());

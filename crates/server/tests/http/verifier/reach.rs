@@ -5,7 +5,7 @@ use portcullis_domain::accounts::Role;
 use portcullis_verify::{Refusal, Verifier};
 use reqwest::StatusCode;
 
-use super::{is_refused, said, verifier};
+use super::{is_refused, said, says, verifier};
 use crate::support::{Program, World};
 
 async fn both(world: &World) -> [Verifier; 2] {
@@ -34,7 +34,7 @@ async fn c9_c11_a_verifier_refuses_what_is_suspended_until_it_is_resumed_and_wha
             if act == "deactivate" {
                 is_refused(verifier, &token, Refusal::Suspended).await;
             } else {
-                is_taken_again(verifier, &token).await;
+                says(verifier, &token, None).await;
             }
         }
     }
@@ -42,12 +42,6 @@ async fn c9_c11_a_verifier_refuses_what_is_suspended_until_it_is_resumed_and_wha
     assert_eq!(joao.revoke().await.status(), StatusCode::OK);
     for verifier in &verifiers {
         is_refused(verifier, &token, Refusal::Revoked).await;
-    }
-}
-
-async fn is_taken_again(verifier: &Verifier, token: &str) {
-    while said(verifier, token).await.is_err() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
 
