@@ -55,7 +55,7 @@ fn with_the_settings_of_another_server_nothing_is_done_to_keys() {
     let mut process = Process::new(&[]);
     process.super_admin(MARIA, PASSWORD);
     process.start();
-    let refused = process.run_here(&["keys", "list", "--public-url", "https://access.acme.example"], "");
+    let refused = process.run_here(&["keys", "list", "--public-url", "http://127.0.0.1:1"], "");
     assert_refused(
         &refused,
         &["this is the database of a server whose API is", "the configuration of the server"],
