@@ -145,6 +145,9 @@ impl Feed {
             Told::Hello => {
                 self.is_whole = true;
                 self.live_since.get_or_insert_with(clock::instant);
+                // What changed before the hello need not have been told.
+                state.keys.want();
+                state.hello.notify_one();
                 tracing::info!("the feed of revocations is live");
             }
             Told::Other if event.kind == "keys" => state.keys.change(),

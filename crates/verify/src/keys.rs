@@ -29,6 +29,9 @@ const GAP: Duration = Duration::from_millis(250);
 /// How long to wait after a fetch that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How often the set is fetched while nobody would tell that it changed.
+const UNTOLD: Duration = Duration::from_secs(5);
+
 pub(crate) type KeySet = HashMap<String, PublicJwk>;
 
 /// The keys that are known, by their `kid`.
@@ -37,10 +40,10 @@ pub(crate) struct Keys {
     http: Http,
     known: ArcSwap<KeySet>,
     flight: Flight,
-    /// Told when the feed says that the key set changed.
-    changed: Notify,
-    /// Since when the set that is known may not be the one that is published: a fetch is under way, or
-    /// failed.
+    /// Told when the set has to be fetched now.
+    wanted: Notify,
+    /// Since when the set that is known may not be the one that is published: the feed said that it
+    /// changed, or a fetch failed.
     due: ArcSwapOption<Instant>,
 }
 
@@ -48,14 +51,7 @@ impl Keys {
     /// Fetches the key set for the first time.
     pub(crate) async fn fetch(url: Url, http: Http) -> Result<Self, FetchError> {
         let known = ArcSwap::from_pointee(get(&url, &http).await?);
-        Ok(Self {
-            url,
-            http,
-            known,
-            flight: Flight::new(GAP),
-            changed: Notify::new(),
-            due: ArcSwapOption::empty(),
-        })
+        Ok(Self { url, http, known, flight: Flight::new(GAP), wanted: Notify::new(), due: ArcSwapOption::empty() })
     }
 
     /// The key of this id that a stranger's token names. A known one costs neither a lock nor I/O. For an
@@ -94,24 +90,41 @@ impl Keys {
 
     /// The feed said that the key set changed.
     pub(crate) fn change(&self) {
-        self.changed.notify_one();
+        self.fall_due(clock::instant());
+        self.want();
     }
 
-    /// Fetches the key set when it changed, and at least so often.
-    pub(crate) async fn keep_fresh(&self, every: Duration) {
-        let mut wait = every;
+    /// The set may have changed, and has to be fetched now.
+    pub(crate) fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    fn fall_due(&self, since: Instant) {
+        let since = Arc::new(since);
+        self.due.rcu(|due| due.clone().or_else(|| Some(Arc::clone(&since))));
+    }
+
+    /// Fetches the key set when it is wanted, and at least so often; and every few seconds while the feed is
+    /// not live, because then nobody says that a key was withdrawn.
+    pub(crate) async fn keep_fresh(&self, every: Duration, feed_is_live: impl Fn() -> bool) {
+        let (mut asked, mut wait) = (clock::instant(), every);
         loop {
-            // Whether it was told or the time is over, what follows is the same.
-            let _ = tokio::time::timeout(wait, self.changed.notified()).await;
+            let left = wait.saturating_sub(clock::instant().saturating_duration_since(asked));
+            let is_wanted = tokio::time::timeout(left.min(UNTOLD), self.wanted.notified()).await.is_ok();
             let now = clock::instant();
-            if self.due.load().is_none() {
-                self.due.store(Some(Arc::new(now)));
+            let longest = if feed_is_live() { wait } else { wait.min(UNTOLD) };
+            if !is_wanted && now.saturating_duration_since(asked) < longest {
+                continue;
             }
-            let succeeded = self.flight.after(now, |_| self.replace()).await;
-            if succeeded {
-                self.due.store(None);
+            asked = now;
+            if self.flight.after(now, |_| self.replace()).await {
+                // What was said to have changed since is still to be fetched.
+                self.due.rcu(|due| due.clone().filter(|since| **since > now));
+                wait = clock::jitter(every);
+            } else {
+                self.fall_due(now);
+                wait = clock::jitter(AGAIN);
             }
-            wait = if succeeded { clock::jitter(every) } else { clock::jitter(AGAIN) };
         }
     }
 

@@ -19,7 +19,11 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(6);
 pub enum WhenStale {
     /// Refuse every token (503) when what is known is older than this. Whatever happens to the network, a
     /// revocation is then acted on after this time, or after 6 seconds if that is more: for so long a
-    /// feed that falls silent counts as live. The same goes for a change of keys that cannot be fetched.
+    /// feed that falls silent counts as live. The same goes for keys that cannot be fetched anew.
+    ///
+    /// The status list counts as knowledge, and it is about credentials. While it answers and the feed
+    /// does not, or without an API's key, nothing is refused for being too old, and the revocation of a
+    /// single token is not known here: such a token works until the feed is back, or until it expires.
     RefuseAfter(Duration),
     /// Go on with what was known last, until tokens expire. Your API outlives the Portcullis server,
     /// and a token that is revoked meanwhile works until it expires.
@@ -79,10 +83,12 @@ pub(crate) enum NotGood {
 struct Tales {
     credentials: HashMap<u64, Standing>,
     tokens: HashMap<String, i64>,
+    /// When there are so many tokens, those that have long expired are forgotten.
+    prune_at: usize,
 }
 
 impl Tales {
-    fn take(&mut self, told: &Told) {
+    fn take(&mut self, told: &Told, unix: i64) {
         match told {
             Told::Credential { idx, standing } => match standing {
                 Some(standing) => {
@@ -98,10 +104,19 @@ impl Tales {
                 }
             },
             Told::Token { jti, exp } => {
+                if self.tokens.len() >= self.prune_at {
+                    self.prune(unix);
+                }
                 self.tokens.insert(jti.clone(), *exp);
             }
             Told::Reset | Told::Hello | Told::Other => {}
         }
+    }
+
+    /// Forgets tokens that have long expired; next when there are twice as many, so that it costs little.
+    fn prune(&mut self, unix: i64) {
+        self.tokens.retain(|_, exp| *exp >= unix - LEEWAY);
+        self.prune_at = MANY.max(self.tokens.len() * 2);
     }
 }
 
@@ -143,14 +158,14 @@ impl Knowledge {
                 if let Some(anew) = self.anew.take() {
                     self.tales = anew;
                 }
-                self.tales.tokens.retain(|_, exp| *exp >= unix - LEEWAY);
+                self.tales.prune(unix);
                 self.is_live = true;
                 self.heard = Some(now);
             }
             _ => {
-                self.tales.take(told);
+                self.tales.take(told, unix);
                 if let Some(anew) = &mut self.anew {
-                    anew.take(told);
+                    anew.take(told, unix);
                 }
             }
         }
@@ -214,6 +229,9 @@ impl Knowledge {
 
 /// For how long after its end a token is still remembered as revoked, in seconds: more than any leeway.
 const LEEWAY: i64 = 600;
+
+/// So many revoked tokens are remembered without a look at whether they have expired.
+const MANY: usize = 1024;
 
 /// The values of a list in which what the list before called revoked stays revoked.
 pub(crate) fn keep_revoked(before: &[u8], mut values: Vec<u8>) -> Vec<u8> {

@@ -9,6 +9,10 @@ use crate::dpop::Proof;
 /// What is remembered of a proof: a digest of its key and its id.
 type Mark = [u8; 32];
 
+/// For how long a proof is remembered after it is too old to be taken, in seconds: should the clock be put
+/// back by less, it is still known.
+const STEP: i64 = 60;
+
 /// A proof that may not be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
@@ -18,10 +22,11 @@ pub(crate) enum Refused {
     Full,
 }
 
-/// Remembers used proofs for as long as they would be taken again, and not more than a number of them.
+/// Remembers used proofs for as long as they would be taken again and a minute more, and not more than a
+/// number of them.
 pub(crate) struct Replay {
     marks: HashSet<Mark>,
-    /// The same, by the second from which they are too old to be taken.
+    /// The same, by the last second in which they are remembered.
     by_end: BTreeSet<(i64, Mark)>,
     capacity: usize,
 }
@@ -47,7 +52,7 @@ impl Replay {
             return Err(Refused::Full);
         }
         self.marks.insert(mark);
-        self.by_end.insert((proof.iat + window, mark));
+        self.by_end.insert((proof.iat + window + STEP, mark));
         Ok(())
     }
 }
@@ -72,6 +77,8 @@ mod tests {
         let mut replay = Replay::new(10);
         assert_eq!(replay.mark(&proof("k", "a", 100), 100, 60), Ok(()));
         assert_eq!(replay.mark(&proof("k", "a", 100), 160, 60), Err(Refused::Replayed), "to its last second");
+        assert_eq!(replay.mark(&proof("z", "z", 220), 220, 60), Ok(()), "a minute later");
+        assert_eq!(replay.mark(&proof("k", "a", 100), 160, 60), Err(Refused::Replayed), "the clock was put back");
         assert_eq!(replay.mark(&proof("l", "a", 100), 100, 60), Ok(()), "another key has ids of its own");
         assert_eq!(replay.mark(&proof("k", "b", 100), 100, 60), Ok(()));
     }
@@ -81,9 +88,9 @@ mod tests {
         let mut replay = Replay::new(2);
         replay.mark(&proof("k", "a", 100), 100, 60).unwrap();
         replay.mark(&proof("k", "b", 110), 100, 60).unwrap();
-        assert_eq!(replay.mark(&proof("k", "c", 160), 160, 60), Err(Refused::Full));
-        assert_eq!(replay.mark(&proof("k", "c", 161), 161, 60), Ok(()), "a went");
-        assert_eq!(replay.mark(&proof("k", "b", 110), 161, 60), Err(Refused::Replayed), "b did not");
+        assert_eq!(replay.mark(&proof("k", "c", 220), 220, 60), Err(Refused::Full));
+        assert_eq!(replay.mark(&proof("k", "c", 221), 221, 60), Ok(()), "a went");
+        assert_eq!(replay.mark(&proof("k", "b", 110), 221, 60), Err(Refused::Replayed), "b did not");
         assert_eq!(replay.marks.len(), replay.by_end.len());
     }
 

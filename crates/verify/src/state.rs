@@ -30,7 +30,7 @@ pub(crate) struct Choices {
     pub(crate) requires_dpop: bool,
     /// How old a proof may be, in seconds.
     pub(crate) dpop_window: i64,
-    /// The scheme and authority under which clients know the API, without a slash at the end.
+    /// The URL under which clients know the API, without a slash at the end.
     pub(crate) public_url: Option<String>,
     pub(crate) challenges: Challenges,
 }
@@ -47,6 +47,8 @@ pub(crate) struct State {
     tag: Mutex<Option<(String, i64)>>,
     list_flight: Flight,
     feed_lost: Notify,
+    /// Told at each hello of the feed.
+    pub(crate) hello: Notify,
 }
 
 impl State {
@@ -69,7 +71,13 @@ impl State {
             knowledge: RwLock::default(),
             tag: Mutex::default(),
             feed_lost: Notify::new(),
+            hello: Notify::new(),
         }
+    }
+
+    /// Whether the feed is live.
+    pub(crate) fn feed_is_live(&self) -> bool {
+        self.known(|knowledge| knowledge.is_live(clock::instant()))
     }
 
     /// Changes what is known; the lock is held for as long as a map takes.
@@ -117,7 +125,7 @@ impl State {
     /// Asks for the list for ever, while the feed is not live.
     pub(crate) async fn poll_list(&self) {
         loop {
-            if self.known(|knowledge| knowledge.is_live(clock::instant())) {
+            if self.feed_is_live() {
                 // Also from time to time, should the feed fall silent without an end.
                 let _ = tokio::time::timeout(Duration::from_secs(1), self.feed_lost.notified()).await;
                 continue;

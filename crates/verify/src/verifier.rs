@@ -8,7 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 use serde_json::Value;
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::timeout};
 use url::Url;
 
 use crate::{
@@ -28,12 +28,21 @@ use crate::{
 /// The most bytes of the metadata.
 const LONGEST_METADATA: usize = 64 * 1024;
 
+/// How long a start waits for the feed to be live.
+const FIRST_HELLO: Duration = Duration::from_secs(5);
+
+/// The most that the clocks may be apart, in seconds.
+const MOST_LEEWAY: i64 = 60;
+
 /// Why a verifier does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A URL is not one, or is http to another machine.
     #[error("{0} is not an https URL")]
     Url(String),
+    /// The public URL of the API is not one, or has a query or a fragment.
+    #[error("{0} is not an http or https URL without a query and a fragment")]
+    ApiUrl(String),
     /// A text may not stand in a header.
     #[error("{0} has characters that may not be in a header")]
     Header(&'static str),
@@ -100,15 +109,18 @@ pub struct Builder {
 
 impl Builder {
     /// The API's own key. With it the feed of revocations is followed, and a revocation is known here
-    /// within a fraction of a second; without it the status list is polled.
+    /// within a fraction of a second; without it the status list is polled, and the revocation of a single
+    /// token is not known here. [`Builder::start`] waits 5 seconds at most for the feed to be live, and goes
+    /// on without it then.
     pub fn api_key(mut self, id: impl Into<String>, secret: SecretString) -> Self {
         self.api_key = Some(ApiKey { id: id.into(), secret });
         self
     }
 
-    /// How far the clocks of server and API may be apart. Default: 5 seconds.
+    /// How far the clocks of server and API may be apart: a minute at most, and more is taken as a minute.
+    /// Default: 5 seconds.
     pub fn leeway(mut self, leeway: Duration) -> Self {
-        self.leeway = whole_seconds(leeway);
+        self.leeway = whole_seconds(leeway).min(MOST_LEEWAY);
         self
     }
 
@@ -118,7 +130,9 @@ impl Builder {
         self
     }
 
-    /// How often the key set is asked for without a reason. Default: 5 minutes.
+    /// How often the key set is asked for without a reason. Default: 5 minutes. While the feed is not live,
+    /// or without an API's key, it is asked for every 5 seconds at least: for so long a key that was
+    /// withdrawn is still believed.
     pub fn refresh_keys_every(mut self, every: Duration) -> Self {
         self.choices.refresh_keys_every = every;
         self
@@ -137,15 +151,16 @@ impl Builder {
         self
     }
 
-    /// How many used proofs are remembered, about 150 bytes each. When there are more within the window,
-    /// new ones are refused (503). Default: 100 000.
+    /// How many used proofs are remembered, about 150 bytes each, for the window and a minute more. When
+    /// there are more, new ones are refused (503). Default: 100 000.
     pub fn remember_proofs(mut self, most: usize) -> Self {
         self.replay_capacity = most;
         self
     }
 
-    /// Scheme and authority under which clients call the API, e.g. `https://orders.acme.example`: DPoP
-    /// proofs name it. Default: those of the audience, if it is a URL.
+    /// The URL under which clients call the API, e.g. `https://orders.acme.example`: DPoP proofs name it. A
+    /// path stands before that of each request, for a proxy that takes it away. Default: scheme and
+    /// authority of the audience, if it is a URL; its path is left out.
     pub fn public_url(mut self, url: impl Into<String>) -> Self {
         self.choices.public_url = Some(url.into());
         self
@@ -166,8 +181,10 @@ impl Builder {
     /// Outside a tokio runtime.
     pub async fn start(mut self) -> Result<Verifier, StartError> {
         self.check()?;
-        let http = Http::new().map_err(StartError::Tls)?;
-        let endpoints = Endpoints::discover(&http, &self.issuer).await?;
+        let server = Url::parse(&self.issuer).ok().filter(is_safe);
+        let server = server.ok_or_else(|| StartError::Url(self.issuer.clone()))?;
+        let http = Http::new(&server).map_err(StartError::Tls)?;
+        let endpoints = Endpoints::discover(&http, &self.issuer, &server).await?;
         let feed = match (self.api_key.take(), endpoints.feed) {
             (Some(key), Some(url)) => Some((url, key)),
             (Some(_), None) => return Err(StartError::Metadata("revocations_endpoint")),
@@ -188,14 +205,21 @@ impl Builder {
         let (keys, list) = (Arc::clone(&state), Arc::clone(&state));
         let every = state.choices.refresh_keys_every;
         let mut tasks = vec![
-            tokio::spawn(async move { keys.keys.keep_fresh(every).await }).abort_handle(),
+            tokio::spawn(async move { keys.keys.keep_fresh(every, || keys.feed_is_live()).await }).abort_handle(),
             tokio::spawn(async move { list.poll_list().await }).abort_handle(),
         ];
+        let has_feed = feed.is_some();
         if let Some((url, key)) = feed {
             let state = Arc::clone(&state);
             tasks.push(tokio::spawn(async move { feed::follow(&state, &url, &key).await }).abort_handle());
         }
-        Ok(Verifier { state, _tasks: Arc::new(Tasks(tasks)) })
+        let verifier = Verifier { state, _tasks: Arc::new(Tasks(tasks)) };
+        if has_feed && timeout(FIRST_HELLO, verifier.state.hello.notified()).await.is_err() {
+            tracing::warn!(
+                "the feed of revocations is not live yet; until it is, single tokens that were revoked are taken"
+            );
+        }
+        Ok(verifier)
     }
 
     fn check(&mut self) -> Result<(), StartError> {
@@ -203,19 +227,26 @@ impl Builder {
         if choices.challenges.resource_metadata.as_deref().is_some_and(|url| !is_quotable(url)) {
             return Err(StartError::Header("resource_metadata"));
         }
-        let base = choices.public_url.take();
-        let is_given = base.is_some();
-        let url = Url::parse(base.as_deref().unwrap_or(&self.audience)).ok();
-        let origin = url.filter(Url::has_host).map(|url| url.origin().ascii_serialization());
-        if origin.is_none() && is_given {
-            return Err(StartError::Url(base.unwrap_or_default()));
-        }
-        if origin.is_none() && choices.requires_dpop {
+        choices.public_url = match choices.public_url.take() {
+            Some(given) => Some(base(&given).ok_or(StartError::ApiUrl(given))?),
+            None => Url::parse(&self.audience).ok().and_then(|audience| origin(&audience)),
+        };
+        if choices.public_url.is_none() && choices.requires_dpop {
             return Err(StartError::PublicUrl);
         }
-        choices.public_url = origin;
         Ok(())
     }
+}
+
+/// Scheme and authority of a URL of the web.
+fn origin(url: &Url) -> Option<String> {
+    matches!(url.scheme(), "http" | "https").then(|| url.origin().ascii_serialization())
+}
+
+/// What goes before the path of a request in the URL that a client calls.
+fn base(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok().filter(|url| url.query().is_none() && url.fragment().is_none())?;
+    Some(origin(&url)? + url.path().trim_end_matches('/'))
 }
 
 fn whole_seconds(time: Duration) -> i64 {
@@ -231,8 +262,7 @@ struct Endpoints {
 }
 
 impl Endpoints {
-    async fn discover(http: &Http, issuer: &str) -> Result<Self, StartError> {
-        let base = Url::parse(issuer).ok().filter(is_safe).ok_or_else(|| StartError::Url(issuer.to_owned()))?;
+    async fn discover(http: &Http, issuer: &str, base: &Url) -> Result<Self, StartError> {
         let mut url = base.clone();
         // RFC 8414 §3.1: between the host and the path.
         url.set_path(&format!("/.well-known/oauth-authorization-server{}", base.path().trim_end_matches('/')));
@@ -343,7 +373,7 @@ impl Verifier {
         let proof = self.check_binding(&token, text, request, now)?;
         self.state.judge(&token, scheme).await?;
         if let Some(proof) = proof {
-            self.mark(&proof, now)?;
+            self.mark(&proof)?;
         }
         Ok(token)
     }
@@ -380,8 +410,10 @@ impl Verifier {
         if proof.jkt == thumbprint { Ok(Some(proof)) } else { Err(refused(Refusal::OtherKey)) }
     }
 
-    fn mark(&self, proof: &Proof, now: i64) -> Result<(), Error> {
+    fn mark(&self, proof: &Proof) -> Result<(), Error> {
         let mut replay = self.state.replay.lock().unwrap_or_else(PoisonError::into_inner);
+        // The server may have been asked since the proof was checked.
+        let now = clock::unix();
         replay.mark(proof, now, self.state.choices.dpop_window).map_err(|refused| match refused {
             Refused::Replayed => ProofRefusal::Replayed.into(),
             Refused::Full => Unavailable::Proofs.into(),

@@ -49,11 +49,31 @@ fn the_public_url_is_that_of_the_audience_unless_it_is_said() {
     };
     let url = |text: &str| Some(text.to_owned());
     assert_eq!(checked(builder("https://orders.acme.example/v1")).unwrap(), url("https://orders.acme.example"));
-    let given = builder("orders").public_url("https://Orders.acme.example:8443/");
-    assert_eq!(checked(given).unwrap(), url("https://orders.acme.example:8443"));
+    for (given, base) in [
+        ("https://Orders.acme.example:8443/", "https://orders.acme.example:8443"),
+        ("https://acme.example/orders/v1", "https://acme.example/orders/v1"),
+        ("https://acme.example/orders/", "https://acme.example/orders"),
+    ] {
+        assert_eq!(checked(builder("https://else.example").public_url(given)).unwrap(), url(base));
+    }
+    for bad in
+        ["orders", "", "urn:orders", "ftp://acme.example", "https://acme.example/?a", "https://acme.example/#a"]
+    {
+        let refused = checked(builder("https://orders.acme.example").public_url(bad));
+        assert!(matches!(refused, Err(StartError::ApiUrl(said)) if said == bad), "{bad}");
+    }
     assert_eq!(checked(builder("urn:orders")).unwrap(), None);
     assert!(matches!(checked(builder("urn:orders").require_dpop()), Err(StartError::PublicUrl)));
-    assert!(matches!(checked(builder("orders").public_url("orders")), Err(StartError::Url(_))));
     let quote = builder("orders").resource_metadata("https://a/\"");
     assert!(matches!(checked(quote), Err(StartError::Header(_))));
+}
+
+#[test]
+fn clocks_may_be_a_minute_apart_at_most() {
+    let leeway = |seconds| {
+        let builder =
+            Verifier::builder("https://id.acme.example", "orders").when_stale(WhenStale::GoOnUntilExpiry);
+        builder.leeway(Duration::from_secs(seconds)).leeway
+    };
+    assert_eq!([0, 59, 60, 61, u64::MAX].map(leeway), [0, 59, 60, 60, 60]);
 }

@@ -119,12 +119,13 @@ async fn a_feed_that_is_cut_before_the_hello_begins_anew() {
     let fake = Fake::start().await;
     fake.inside().opening = Box::new(|_| credential(None, 2, "suspended") + &credential(Some(9), 3, "suspended"));
     let builder = fake.builder_with(WhenStale::GoOnUntilExpiry);
-    let verifier = builder.api_key(API_KEY.0, API_KEY.1.to_owned().into()).start().await.unwrap();
+    let starting = tokio::spawn(builder.api_key(API_KEY.0, API_KEY.1.to_owned().into()).start());
     eventually("it follows", async || fake.inside().last_ids.len() == 1).await;
     fake.inside().opening = Box::new(|_| credential(None, 1, "suspended") + &hello(12));
     fake.cut_feed();
     fake.inside().feed_mood = Mood::Well;
-    eventually("it is live", async || verifier.freshness().feed_is_live).await;
+    let verifier = starting.await.unwrap().unwrap();
+    assert!(verifier.freshness().feed_is_live, "the start waits for the hello");
     assert_eq!(fake.inside().last_ids, [None, None]);
     let one = fake.token(1, &json!({}));
     assert_eq!(bearer(&verifier, &one).await, Err(refused(Refusal::Suspended)));
@@ -144,7 +145,7 @@ async fn what_cannot_be_understood_begins_anew_and_the_list_rules_meanwhile() {
 async fn with_a_wrong_key_the_list_is_what_is_left() {
     let fake = Fake::start().await;
     let builder = fake.builder_with(WhenStale::GoOnUntilExpiry).api_key("pca_1", "wrong".to_owned().into());
-    let verifier = builder.start().await.unwrap();
+    let verifier = builder.start().await.expect("it goes on after a while");
     let token = fake.token(1, &json!({}));
     bearer(&verifier, &token).await.unwrap();
     fake.set_list(1, 1);

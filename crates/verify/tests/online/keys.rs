@@ -61,6 +61,51 @@ async fn a_key_that_is_withdrawn_is_gone_when_the_feed_says_so() {
     drop(withdrawn);
 }
 
+/// What is told at the beginning of a feed says nothing of keys. While the feed is live, nothing else asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_withdrawn_while_the_feed_is_cut_is_gone_after_the_hello() {
+    let fake = Fake::start().await;
+    fake.inside().keys.push(("k1".into(), Signing::new(Algorithm::EdDsa)));
+    let verifier = fake.follower(WhenStale::GoOnUntilExpiry).await;
+    eventually("the keys are fetched at the hello", async || fake.inside().keys_asked == 2).await;
+    let old = fake.token(1, &json!({}));
+    bearer(&verifier, &old).await.unwrap();
+    fake.cut_feed();
+    fake.inside().keys.remove(0);
+    fake.inside().feed_mood = Mood::Well;
+    eventually("the key is gone", async || bearer(&verifier, &old).await == Err(UNKNOWN)).await;
+    assert_eq!(fake.inside().last_ids.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_feed_a_key_that_is_withdrawn_is_gone_after_a_few_seconds() {
+    let fake = Fake::start().await;
+    fake.inside().keys.push(("k1".into(), Signing::new(Algorithm::EdDsa)));
+    let verifier = fake.verifier().await;
+    let old = fake.token(1, &json!({}));
+    bearer(&verifier, &old).await.unwrap();
+    fake.inside().keys.remove(0);
+    eventually("the key is gone", async || bearer(&verifier, &old).await == Err(UNKNOWN)).await;
+}
+
+/// A routine fetch is no reason to doubt the keys, however long it takes; that it failed is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_is_under_way_makes_no_key_stale_and_one_that_failed_does() {
+    let fake = Fake::start().await;
+    let builder = fake.builder_with(WhenStale::RefuseAfter(Duration::from_secs(1)));
+    let verifier = builder.refresh_keys_every(Duration::from_millis(20)).start().await.unwrap();
+    let token = fake.token(1, &json!({}));
+    fake.inside().keys_mood = Mood::Silent;
+    let asked = fake.inside().keys_asked;
+    eventually("it is asked", async || fake.inside().keys_asked > asked).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    bearer(&verifier, &token).await.expect("it may yet be answered");
+    let stale = Err(Unavailable::Keys.into());
+    eventually("it failed", async || bearer(&verifier, &token).await == stale).await;
+    fake.inside().keys_mood = Mood::Well;
+    eventually("it works again", async || bearer(&verifier, &token).await.is_ok()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_that_fails_keeps_the_keys_that_are_known() {
     let fake = Fake::start().await;

@@ -1,5 +1,7 @@
 //! What a verifier does not start on, and what it never says.
 
+use std::{env, process::Command};
+
 use portcullis_verify::{StartError, Verifier, WhenStale};
 use serde_json::json;
 
@@ -37,6 +39,20 @@ async fn without_an_api_key_no_feed_is_needed() {
     let fake = Fake::start().await;
     fake.inside().metadata = json!({"revocations_endpoint": null});
     fake.verifier().await;
+}
+
+/// Another test, run where the environment names a proxy that nobody is at.
+#[test]
+fn a_proxy_of_the_environment_is_not_asked_for_this_machine() {
+    let mut again = Command::new(env::current_exe().unwrap());
+    again.args(["--exact", "start::without_an_api_key_no_feed_is_needed"]);
+    again.env_remove("NO_PROXY").env_remove("no_proxy");
+    for name in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        again.env(name, "http://127.0.0.1:1");
+    }
+    let output = again.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
