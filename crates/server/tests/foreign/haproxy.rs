@@ -72,7 +72,8 @@ async fn haproxy_asks_about_tokens() {
 
 /// Publishes keys in a folder, which the script may be told as an issuer.
 fn publish(folder: &Path, keys: impl Iterator<Item = u8>) -> String {
-    let key = |n: u8| json!({ "kty": "EC", "crv": "P-256", "x": BASE64URL.encode([n; 32]), "y": BASE64URL.encode([n; 32]) });
+    let half = |n: u8| BASE64URL.encode([n; 32]);
+    let key = |n: u8| json!({ "kty": "EC", "crv": "P-256", "x": half(n), "y": half(n) });
     let keys: Vec<Value> = keys.map(key).collect();
     fs::create_dir_all(folder.join(".well-known")).unwrap();
     fs::write(folder.join(".well-known/jwks.json"), json!({ "keys": keys }).to_string()).unwrap();
