@@ -40,6 +40,23 @@ async fn a_good_token_is_let_through(house: &House, gateway: &Gateway, token: &s
     assert_eq!((&seen["headers"]["token-client"], &seen["body"]), (&client, &"one order".into()));
 }
 
+/// A proxy drops what `Connection` names (RFC 9110, section 7.6.1): it must not drop what it has set itself, nor
+/// tell the next one to.
+async fn nobody_takes_the_names_away(house: &House, gateway: &Gateway, token: &str) {
+    for named in [
+        &["Token-Client, Token-Scope"][..],
+        &["close, token-client,TOKEN-SCOPE"],
+        &["keep-alive", "Token-Client", "Token_Client;x,Token-Scope"],
+    ] {
+        let request = gateway.client.get(&gateway.url).bearer_auth(token);
+        let request = named.iter().fold(request, |request, value| request.header("connection", *value));
+        let seen = json_of(passed(request.send().await.unwrap())).await["headers"].clone();
+        let expected = (&json!([house.program.client_id]), &json!(["orders:read orders:write"]));
+        assert_eq!((&seen["token-client"], &seen["token-scope"]), expected, "{named:?}");
+        assert!(!seen["connection"].to_string().to_lowercase().contains("token"), "{named:?}: {seen}");
+    }
+}
+
 fn passed(response: Response) -> Response {
     assert_eq!(response.status(), StatusCode::OK);
     response
@@ -159,6 +176,7 @@ async fn everything_bad_is_refused(house: &House, gateway: &Gateway, can: &Can) 
     let good = house.token("").await;
     let with = |token: &str| gateway.client.get(&gateway.url).bearer_auth(token);
     a_good_token_is_let_through(house, gateway, &good).await;
+    nobody_takes_the_names_away(house, gateway, &good).await;
     what_is_no_token_is_refused(house, gateway, &good).await;
     for (what, token) in forged(house, &good).await {
         refused(house, with(&token), &[StatusCode::UNAUTHORIZED], what).await;
