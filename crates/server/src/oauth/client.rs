@@ -91,8 +91,10 @@ fn assertion(app: &App, form: &Form, origin: Origin) -> Result<ClientProof, OAut
     Ok(ClientProof { client_id, given: Given::Assertion(assertion), origin })
 }
 
-/// `Basic base64(form-encoded id ":" form-encoded secret)` (RFC 6749 §2.3.1, RFC 7617 §2).
-fn parse_basic(value: &str) -> Option<(String, SecretText)> {
+/// The two parts of `Basic base64(form-encoded id ":" form-encoded secret)` (RFC 6749 §2.3.1, RFC 7617
+/// §2); `None` when it is not that.
+#[must_use]
+pub fn parse_basic(value: &str) -> Option<(String, SecretText)> {
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

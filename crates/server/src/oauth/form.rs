@@ -27,7 +27,11 @@ impl Form {
         self.0.get(name).map(String::as_str)
     }
 
-    fn parse(body: &[u8]) -> Result<Self, OAuthError> {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// `invalid_request` when a parameter is repeated.
+    pub fn parse(body: &[u8]) -> Result<Self, OAuthError> {
         let mut seen = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(body) {
             // A repeated parameter is refused, even with equal or empty values (§3.2).
