@@ -62,6 +62,7 @@ impl Orders {
             "scopes": self.scopes.iter().map(scope).collect::<Vec<_>>(),
             "lifespan_seconds": self.lifespan,
             "requires_dpop": self.requires_dpop,
+            "algorithm": "ES256",
         })
     }
 
