@@ -8,8 +8,8 @@ use serde::Deserialize;
 use crate::{
     accounts::Standing as OwnerStanding,
     closed_set::closed_set,
-    credentials::{Credential, Standing},
-    sessions::{Actor, Opened},
+    credentials::{Credential, NotInPerson, Standing, in_person},
+    sessions::Actor,
 };
 
 /// The value of `client_assertion_type` (RFC 7523 §2.2).
@@ -150,18 +150,7 @@ pub fn change(
     held: Option<&Credential>,
     now: Timestamp,
 ) -> Result<(), ClientKeyRefused> {
-    if !owner.is_super_admin() {
-        return Err(ClientKeyRefused::NotSuperAdmin);
-    }
-    match actor {
-        Actor::Token { .. } => return Err(ClientKeyRefused::ByToken),
-        Actor::Session { opened: Opened::Provider, .. } => return Err(ClientKeyRefused::FederatedLogin),
-        Actor::Session { .. } if !owner.has_password => return Err(ClientKeyRefused::NoLocalPassword),
-        Actor::Session { .. } => {}
-    }
-    if owner.mfa_since.is_some() {
-        return Err(ClientKeyRefused::MfaOn);
-    }
+    in_person(actor, owner)?;
     let held = held.filter(|c| c.owner == actor.user() && c.standing(owner, now) == Standing::Active);
     possible(act, held.ok_or(ClientKeyRefused::NotActive)?)?;
     if actor.password_is_fresh(now) { Ok(()) } else { Err(ClientKeyRefused::PasswordNeeded) }
@@ -176,6 +165,18 @@ fn possible(act: KeyAct, credential: &Credential) -> Result<(), ClientKeyRefused
         KeyAct::SecretOff if off => Err(ClientKeyRefused::SecretOffAlready),
         KeyAct::SecretOn if !off => Err(ClientKeyRefused::SecretOnAlready),
         _ => Ok(()),
+    }
+}
+
+impl From<NotInPerson> for ClientKeyRefused {
+    fn from(why: NotInPerson) -> Self {
+        match why {
+            NotInPerson::NotSuperAdmin => Self::NotSuperAdmin,
+            NotInPerson::ByToken => Self::ByToken,
+            NotInPerson::FederatedLogin => Self::FederatedLogin,
+            NotInPerson::NoLocalPassword => Self::NoLocalPassword,
+            NotInPerson::MfaOn => Self::MfaOn,
+        }
     }
 }
 

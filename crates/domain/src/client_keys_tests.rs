@@ -9,6 +9,7 @@ use crate::{
     accounts::{Role, Status, UserId},
     credentials::{CREDENTIAL_LASTS, ClientId, RevocationReason},
     secret::DigestKey,
+    sessions::Opened,
 };
 
 const ACTS: [KeyAct; 4] = [KeyAct::Bind, KeyAct::Remove, KeyAct::SecretOff, KeyAct::SecretOn];

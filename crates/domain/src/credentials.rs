@@ -292,6 +292,45 @@ pub struct GenerateAllowed {
     pub retire: Option<Uuid>,
 }
 
+/// Why somebody does not act on a credential in person.
+pub(crate) enum NotInPerson {
+    NotSuperAdmin,
+    ByToken,
+    FederatedLogin,
+    NoLocalPassword,
+    MfaOn,
+}
+
+/// What gives a credential a way in takes a Super Admin (C-3) in a local session, with a password of
+/// their own (C-4, T-4), and without MFA (C-9).
+pub(crate) fn in_person(actor: &Actor, owner: &OwnerStanding) -> Result<(), NotInPerson> {
+    if !owner.is_super_admin() {
+        return Err(NotInPerson::NotSuperAdmin);
+    }
+    match actor {
+        Actor::Token { .. } => return Err(NotInPerson::ByToken),
+        Actor::Session { opened: Opened::Provider, .. } => return Err(NotInPerson::FederatedLogin),
+        Actor::Session { .. } if !owner.has_password => return Err(NotInPerson::NoLocalPassword),
+        Actor::Session { .. } => {}
+    }
+    if owner.mfa_since.is_some() {
+        return Err(NotInPerson::MfaOn);
+    }
+    Ok(())
+}
+
+impl From<NotInPerson> for GenerateRefused {
+    fn from(why: NotInPerson) -> Self {
+        match why {
+            NotInPerson::NotSuperAdmin => Self::NotSuperAdmin,
+            NotInPerson::ByToken => Self::ByToken,
+            NotInPerson::FederatedLogin => Self::FederatedLogin,
+            NotInPerson::NoLocalPassword => Self::NoLocalPassword,
+            NotInPerson::MfaOn => Self::MfaOn,
+        }
+    }
+}
+
 /// May `actor`, whose facts are `owner`, generate a credential at `now`? `held` is the one in the
 /// owner's place, if any. The order is from what the person can least change to what they can
 /// most easily, so that nobody is sent to do a thing that would not help.
@@ -304,18 +343,7 @@ pub fn generate(
     held: Option<&Credential>,
     now: Timestamp,
 ) -> Result<GenerateAllowed, GenerateRefused> {
-    if !owner.is_super_admin() {
-        return Err(GenerateRefused::NotSuperAdmin);
-    }
-    match actor {
-        Actor::Token { .. } => return Err(GenerateRefused::ByToken),
-        Actor::Session { opened: Opened::Provider, .. } => return Err(GenerateRefused::FederatedLogin),
-        Actor::Session { .. } if !owner.has_password => return Err(GenerateRefused::NoLocalPassword),
-        Actor::Session { .. } => {}
-    }
-    if owner.mfa_since.is_some() {
-        return Err(GenerateRefused::MfaOn);
-    }
+    in_person(actor, owner)?;
     let retire = match held.map(|c| (c.id, c.standing(owner, now))) {
         None | Some((_, Standing::Revoked(..))) => None,
         Some((id, Standing::Expired(_))) => Some(id),

@@ -9,6 +9,7 @@ pub mod ceremonies;
 pub mod changes;
 pub mod client_keys;
 pub mod credentials;
+pub(crate) mod digests;
 pub mod dpop;
 pub mod federation;
 pub(crate) mod first_factor;
@@ -44,6 +45,7 @@ use portcullis_store::{Purpose, Store};
 use crate::{
     app::{
         changes::{feed::Feed, list::Lists},
+        digests::Digests,
         dpop::Nonces,
         federation::Federation,
         keys::{Maker, Signer},
@@ -52,7 +54,7 @@ use crate::{
         passwords::Passwords,
         recorder::Recorder,
         refusals::Refusals,
-        tokens::{Digests, Issuer},
+        tokens::Issuer,
     },
     clock::Clock,
     config::Config,

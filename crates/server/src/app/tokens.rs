@@ -7,7 +7,7 @@
 //! it leaves (L-4, C-11).
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -19,13 +19,11 @@ use portcullis_domain::{
     client_keys::Method,
     credentials::{ClientId, Standing},
     keys::Algorithm,
-    secret::{DigestKey, ExposeSecret, KeyedDigest, SecretText},
+    secret::{ExposeSecret, SecretText},
     sessions::Actor,
     tokens::{Claims, Confirmation, ends_at},
 };
-use portcullis_store::{
-    MasterKeyError, NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord, UsedProof,
-};
+use portcullis_store::{NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord, UsedProof};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
@@ -33,6 +31,7 @@ use crate::{
     app::{
         App, Caller, Via,
         client_keys::SignedAssertion,
+        digests::Digests,
         dpop::{Bound, ProofRefused, Shown},
         keys::{KeySet, Signer},
     },
@@ -192,39 +191,6 @@ struct Request {
 pub struct Issuer {
     queue: mpsc::Sender<Request>,
     gate: Arc<Gate>,
-}
-
-/// Compares presented secrets with digests made for one purpose.
-pub(crate) struct Digests {
-    keys: BTreeMap<String, DigestKey>,
-    /// What a secret is compared with when there is nothing else, and the key for that.
-    nobody: (DigestKey, KeyedDigest),
-}
-
-impl Digests {
-    pub(crate) fn new(store: &Store, clock: &Clock, purpose: Purpose) -> Self {
-        let current = store.digest_key(purpose);
-        let nobody = (current.clone(), current.digest(&clock.random::<32>()));
-        Self { keys: store.keys().digest_keys(purpose), nobody }
-    }
-
-    /// Whether a presented secret is the one that was stored. Without one the same work is done, so
-    /// that an unknown id takes as long as a wrong secret (protocol 9). Of one that `is_over` the master
-    /// key may be gone; then nothing can prove it.
-    pub(crate) fn is_right(
-        &self,
-        stored: Option<&KeyedDigest>,
-        is_over: bool,
-        secret: &SecretText,
-    ) -> Result<bool, Failure> {
-        let kept = stored.and_then(|stored| Some((self.keys.get(&stored.key_id)?, stored)));
-        if let (Some(missing), None, false) = (stored, kept, is_over) {
-            return Err(MasterKeyError::Unknown(missing.key_id.clone()).into());
-        }
-        let (key, digest) = kept.unwrap_or((&self.nobody.0, &self.nobody.1));
-        let right = digest.matches(key, secret.expose_secret().as_bytes());
-        Ok(right && kept.is_some())
-    }
 }
 
 /// Decides about presented clients.
