@@ -110,12 +110,18 @@ impl Tx {
         Ok((version, keys))
     }
 
-    /// All signing keys on record, the oldest first.
+    /// All signing keys on record, the oldest first. Of those made in the same instant, as the first two
+    /// of an algorithm are, the one comes first that signed first.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn signing_keys(&mut self) -> Result<Vec<StoredKey>, StoreError> {
-        let sql = concat!("SELECT ", key_columns!(), " FROM signing_keys k ORDER BY k.created_at, k.kid");
+        let sql = concat!(
+            "SELECT ",
+            key_columns!(),
+            " FROM signing_keys k ORDER BY k.created_at, k.leaves_at IS NULL, k.leaves_at, k.active_at IS NULL, \
+             k.active_at, k.kid"
+        );
         query!(self, fetch_all as Row, sql)?.into_iter().map(StoredKey::try_from).collect()
     }
 

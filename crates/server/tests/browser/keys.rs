@@ -27,7 +27,7 @@ async fn the_life_of_a_signing_key() {
     browser.says("Retiring").await;
     browser.look("keys-rotated").await;
     assert!(program.is_active(&token).await, "the old key is still in the key set");
-    let old: String = browser.text_of("tr:last-child code").await;
+    let old: String = browser.text_of("tr:has(.badge.warn) code").await;
     browser.press(&format!("Withdraw {old}")).await;
     browser.says("Every token that it signed stops working").await;
     browser.look("keys-withdraw").await;
