@@ -13,10 +13,10 @@ pub const TOKEN_LASTS_SECONDS: u32 = 86_400;
 pub const LIFESPANS: std::ops::RangeInclusive<u32> = 60..=86_400 * 30;
 
 /// The claims of an access token in the RFC 9068 §2.2 profile. All instants are whole seconds
-/// since the epoch. Unknown and repeated claims are refused when reading: only this server's own
-/// tokens are read with it.
+/// since the epoch. Repeated claims are refused when reading. Unknown ones are passed over: only what
+/// this server signed is read with it, and during a rolling upgrade a later release may have signed it.
+/// What restricts a token stands in [`Confirmation`], where nothing unknown is passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Claims {
     /// The issuer, byte-equal to the metadata (RFC 8414 §3.3).
     pub iss: String,
@@ -47,7 +47,6 @@ pub struct Claims {
 
 /// The claim `status` of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StatusClaim {
     /// A place in a status list.
     pub status_list: StatusPlace,
@@ -55,7 +54,6 @@ pub struct StatusClaim {
 
 /// A place in a status list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct StatusPlace {
     /// The place: that of the credential, for all its tokens.
     pub idx: u32,
@@ -63,7 +61,8 @@ pub struct StatusPlace {
     pub uri: String,
 }
 
-/// What whoever uses a token has to prove (RFC 7800).
+/// What whoever uses a token has to prove (RFC 7800). A way to prove it that this release does not know
+/// is one that it cannot check, so such a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {

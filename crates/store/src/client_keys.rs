@@ -68,12 +68,11 @@ impl Tx {
                     .push(" ON CONFLICT (digest) DO NOTHING RETURNING digest")
                     .build_query_scalar::<Vec<u8>>()
                     .fetch_all($connection)
-                    .await
             };
         }
         let first: Vec<Vec<u8>> = match self.conn() {
-            Conn::Sqlite(connection) => insert!(connection),
-            Conn::Postgres(connection) => insert!(connection),
+            Conn::Sqlite(connection) => insert!(connection).await,
+            Conn::Postgres(c, ear) => ear.hear(insert!(c)).await,
         }?;
         first.into_iter().map(|d| d.try_into().map_err(|_| corrupt("digest", "length"))).collect()
     }

@@ -93,9 +93,9 @@ pub enum OpenError {
     /// The file is a database of something else, or damaged.
     #[error("{0} is not a Portcullis database (or is damaged): {1}. It was left as it is")]
     Foreign(std::path::PathBuf, String),
-    /// The schema was written by a later version.
+    /// The schema was written by a later version, and this one cannot work beside it.
     #[error(
-        "the database is at schema version {0}, which is newer than this program knows ({1}). \
+        "the database is at schema version {0}, and this program, which knows version {1}, cannot work beside it. \
          Run the newer program; nothing was changed"
     )]
     Newer(i64, i64),

@@ -26,10 +26,12 @@ mod links;
 mod mail;
 mod mfa;
 mod open;
+mod patience;
 mod rewrap;
 mod seal;
 mod sessions;
 mod tokens;
+mod turns;
 mod tx;
 
 pub use accounts::IdentityShown;
@@ -50,4 +52,5 @@ pub use rewrap::MasterKeyUse;
 pub use seal::{KEY_BYTES, MasterKeyError, MasterKeys, Purpose, Sealed};
 pub use sessions::FailureCount;
 pub use tokens::{COUNTED, NewToken, TokenOnRecord, TokenUse};
+pub use turns::Turn;
 pub use tx::{Act, Store, Tx};

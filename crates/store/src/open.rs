@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, PgPool, SqliteConnection, SqlitePool,
+    ConnectOptions, SqliteConnection, SqlitePool,
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -16,6 +16,7 @@ use sqlx::{
 
 use crate::{
     error::OpenError,
+    patience::{Patience, PgNode},
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},
 };
@@ -167,11 +168,11 @@ async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> R
         |max| SqlitePoolOptions::new().max_connections(max).min_connections(1).acquire_timeout(options.patience);
     let writer = pool(1).connect_with(connect.clone()).await?;
     check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&writer).await)?)?;
-    if options.only_look {
-        not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&writer).await?, &SQLITE)?;
-    } else {
+    if !options.only_look {
         migrate(SQLITE.run(&writer).await, &SQLITE)?;
     }
+    let version = sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&writer).await?;
+    works_beside(version, &SQLITE, sqlx::query_scalar(WORKS_WITH).fetch_optional(&writer).await)?;
     drop(lock);
     let readers = pool(options.connections).connect_with(connect.pragma("query_only", "ON")).await?;
     Ok(Pools::Sqlite { writer, readers })
@@ -281,35 +282,36 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(OpenError::Url);
     }
-    let patience = options.patience.as_millis().to_string();
+    let patience = Patience(options.patience);
+    let limit = patience.of_server().as_millis().to_string();
     let connect: PgConnectOptions = url.parse().map_err(|_| OpenError::Url)?;
     let connect = connect.application_name("portcullis").statement_cache_capacity(256).disable_statement_logging();
     // A migration may take longer than a request may wait, and so may the nodes that wait for it.
-    let migrating = PgPoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
+    let migrating = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(patience.whole())
+        .connect_with(connect.clone())
+        .await?;
     let made = made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&migrating).await)?;
     if options.only_look && made.is_none() {
         return Err(OpenError::Absent("this URL".to_owned()));
     }
     check_key(keys, made)?;
-    if options.only_look {
-        not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&migrating).await?, &POSTGRES)?;
+    if !options.only_look {
+        migrate(POSTGRES.run(&migrating).await, &POSTGRES)?;
     }
-    let migrated = if options.only_look { Ok(()) } else { POSTGRES.run(&migrating).await };
+    let version = sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&migrating).await?;
+    works_beside(version, &POSTGRES, sqlx::query_scalar(WORKS_WITH).fetch_optional(&migrating).await)?;
     migrating.close().await;
-    migrate(migrated, &POSTGRES)?;
-    let pool: PgPool = PgPoolOptions::new()
-        .max_connections(options.connections)
-        .acquire_timeout(options.patience)
-        .connect_with(connect.options([
-            ("lock_timeout", patience.as_str()),
-            ("statement_timeout", patience.as_str()),
-            // What the locks are for holds only if a statement sees what was committed before it.
-            ("default_transaction_isolation", "read committed"),
-            // A node that stops half-way must not keep the lock of the acts.
-            ("idle_in_transaction_session_timeout", patience.as_str()),
-        ]))
-        .await?;
-    Ok(Pools::Postgres(pool))
+    let connect = connect.options([
+        ("lock_timeout", limit.as_str()),
+        ("statement_timeout", limit.as_str()),
+        // What the locks are for holds only if a statement sees what was committed before it.
+        ("default_transaction_isolation", "read committed"),
+        // A node that stops half-way must not keep the lock of the acts.
+        ("idle_in_transaction_session_timeout", limit.as_str()),
+    ]);
+    Ok(Pools::Postgres(PgNode::connect(connect, options.connections, patience).await?))
 }
 
 /// The newest version that a database's schema was brought to.
@@ -319,19 +321,31 @@ fn newest(ours: &Migrator) -> i64 {
     ours.iter().map(|m| m.version).max().unwrap_or(0)
 }
 
-/// Refuses a schema of a later program, also only to look at.
-fn not_newer(version: i64, ours: &Migrator) -> Result<(), OpenError> {
-    if version > newest(ours) { Err(OpenError::Newer(version, newest(ours))) } else { Ok(()) }
+/// The oldest schema whose program can work beside the present one, as the migrations say it.
+const WORKS_WITH: &str = "SELECT oldest FROM schema_works_with";
+
+/// Refuses a schema of a later program, also only to look at, unless that says that this one can work
+/// beside it.
+fn works_beside(version: i64, ours: &Migrator, oldest: Result<Option<i64>, sqlx::Error>) -> Result<(), OpenError> {
+    let newest = newest(ours);
+    if version <= newest {
+        return Ok(());
+    }
+    match oldest {
+        Ok(Some(oldest)) if oldest <= newest => Ok(()),
+        Ok(_) => Err(OpenError::Newer(version, newest)),
+        Err(sqlx::Error::Database(_)) => Err(OpenError::Newer(version, newest)),
+        Err(other) => Err(other.into()),
+    }
 }
 
+/// What came of the migrations. A later one than this program knows is judged by [`works_beside`]: it is
+/// found before any is run, and all that this program knows have been run before it.
 fn migrate(outcome: Result<(), MigrateError>, ours: &Migrator) -> Result<(), OpenError> {
-    let newest = newest(ours);
-    outcome.map_err(|error| match error {
-        MigrateError::VersionMissing(version) | MigrateError::VersionTooNew(version, _) => {
-            OpenError::Newer(version, newest)
-        }
-        other => OpenError::Migration(other.to_string()),
-    })
+    match outcome {
+        Err(MigrateError::VersionMissing(version)) if version > newest(ours) => Ok(()),
+        other => other.map_err(|error| OpenError::Migration(error.to_string())),
+    }
 }
 
 #[cfg(test)]

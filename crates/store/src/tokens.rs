@@ -139,13 +139,11 @@ impl Tx {
                     })
                     .build()
                     .execute($connection)
-                    .await
-                    .map(drop)
             };
         }
         match self.conn() {
-            Conn::Sqlite(connection) => insert!(connection),
-            Conn::Postgres(connection) => insert!(connection),
+            Conn::Sqlite(connection) => insert!(connection).await.map(drop),
+            Conn::Postgres(c, ear) => ear.hear(insert!(c)).await.map(drop),
         }
         .map_err(StoreError::from)
     }

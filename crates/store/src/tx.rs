@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use portcullis_domain::{audit::Entry, secret::DigestKey};
-use sqlx::{
-    PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction, pool::PoolConnection,
-};
+use sqlx::{PgConnection, Sqlite, SqliteConnection, SqlitePool, Transaction, pool::PoolConnection};
 
 use crate::{
     error::{StoreError, is_unknown_commit},
+    patience::{Ear, PgLink, PgNode},
     seal::{MasterKeys, Purpose},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,7 +31,7 @@ pub(crate) enum Pools {
         writer: SqlitePool,
         readers: SqlitePool,
     },
-    Postgres(PgPool),
+    Postgres(PgNode),
 }
 
 /// A transaction (or, from [`Store::read`], a connection that only looks). Dropped without
@@ -44,14 +43,13 @@ pub struct Tx {
 enum Link {
     SqliteTx(Transaction<'static, Sqlite>),
     SqliteRead(PoolConnection<Sqlite>),
-    PostgresTx(Transaction<'static, Postgres>),
-    PostgresRead(PoolConnection<Postgres>),
+    Postgres(PgLink),
 }
 
 /// The connection under a [`Tx`].
 pub(crate) enum Conn<'a> {
     Sqlite(&'a mut SqliteConnection),
-    Postgres(&'a mut PgConnection),
+    Postgres(&'a mut PgConnection, Ear<'a>),
 }
 
 /// A transaction of an act that the audit log must show. It can only be committed with its
@@ -72,6 +70,9 @@ enum Lock {
     Tokens = 0x5043_4c02,
 }
 
+/// Takes an advisory lock alone.
+const ALONE: &str = "SELECT pg_advisory_xact_lock($1)";
+
 /// Runs one statement, written once, on whichever database is there.
 /// `query!(tx, fetch_optional as Row, "SELECT …", bind, …)` or `query!(tx, execute, "…", …)`,
 /// which gives the number of rows. `each LIST` binds every item of a list after the others, for
@@ -82,8 +83,9 @@ macro_rules! query {
             $crate::tx::Conn::Sqlite(c) => {
                 sqlx::query($sql)$(.bind($bind))*.execute(c).await.map(|done| done.rows_affected())
             }
-            $crate::tx::Conn::Postgres(c) => {
-                sqlx::query($sql)$(.bind($bind))*.execute(c).await.map(|done| done.rows_affected())
+            $crate::tx::Conn::Postgres(c, ear) => {
+                let done = ear.hear(sqlx::query($sql)$(.bind($bind))*.execute(c)).await;
+                done.map(|done| done.rows_affected())
             }
         }
         .map_err($crate::error::StoreError::from)
@@ -95,10 +97,10 @@ macro_rules! query {
                 for item in $list { query = query.bind(item); }
                 query.$verb(c).await
             }
-            $crate::tx::Conn::Postgres(c) => {
+            $crate::tx::Conn::Postgres(c, ear) => {
                 let mut query = sqlx::query_as::<_, $row>(sqlx::AssertSqlSafe($sql));
                 for item in $list { query = query.bind(item); }
-                query.$verb(c).await
+                ear.hear(query.$verb(c)).await
             }
         }
         .map_err($crate::error::StoreError::from)
@@ -106,7 +108,9 @@ macro_rules! query {
     ($tx:expr, $verb:ident as $row:ty, $sql:expr $(, $bind:expr)* $(,)?) => {
         match $tx.conn() {
             $crate::tx::Conn::Sqlite(c) => sqlx::query_as::<_, $row>($sql)$(.bind($bind))*.$verb(c).await,
-            $crate::tx::Conn::Postgres(c) => sqlx::query_as::<_, $row>($sql)$(.bind($bind))*.$verb(c).await,
+            $crate::tx::Conn::Postgres(c, ear) => {
+                ear.hear(sqlx::query_as::<_, $row>($sql)$(.bind($bind))*.$verb(c)).await
+            }
         }
         .map_err($crate::error::StoreError::from)
     };
@@ -121,7 +125,7 @@ impl Store {
     pub async fn read(&self) -> Result<Tx, StoreError> {
         let link = match &self.pools {
             Pools::Sqlite { readers, .. } => Link::SqliteRead(readers.acquire().await?),
-            Pools::Postgres(pool) => Link::PostgresRead(pool.acquire().await?),
+            Pools::Postgres(node) => Link::Postgres(node.acquire().await?),
         };
         Ok(Tx { link })
     }
@@ -133,7 +137,7 @@ impl Store {
     pub async fn write(&self) -> Result<Tx, StoreError> {
         let link = match &self.pools {
             Pools::Sqlite { writer, .. } => Link::SqliteTx(writer.begin_with("BEGIN IMMEDIATE").await?),
-            Pools::Postgres(pool) => Link::PostgresTx(pool.begin().await?),
+            Pools::Postgres(node) => Link::Postgres(node.begin().await?),
         };
         Ok(Tx { link })
     }
@@ -145,10 +149,7 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn issue(&self) -> Result<Tx, StoreError> {
         let mut tx = self.write().await?;
-        if let Conn::Postgres(c) = tx.conn() {
-            let sql = "SELECT pg_advisory_xact_lock_shared($1)";
-            sqlx::query(sql).bind(Lock::Tokens as i64).execute(c).await?;
-        }
+        tx.lock(Lock::Tokens, "SELECT pg_advisory_xact_lock_shared($1)").await?;
         Ok(tx)
     }
 
@@ -158,12 +159,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn act(&self) -> Result<Act, StoreError> {
-        let waiting = tokio::time::timeout(self.patience, Arc::clone(&self.acts).acquire_owned()).await;
-        let turn = waiting.ok().and_then(Result::ok);
-        let turn = turn.ok_or_else(StoreError::timed_out)?;
-        let mut tx = self.write().await?;
-        tx.lock(Lock::Acts).await?;
-        Ok(Act { tx, keys: Arc::clone(&self.keys), _turn: turn })
+        let beginning = async {
+            let turn = Arc::clone(&self.acts).acquire_owned().await.map_err(|_| StoreError::timed_out())?;
+            let mut tx = self.write().await?;
+            tx.lock(Lock::Acts, ALONE).await?;
+            Ok(Act { tx, keys: Arc::clone(&self.keys), _turn: turn })
+        };
+        // One limit for all that it waits for.
+        tokio::time::timeout(self.patience, beginning).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
     }
 
     /// The master keys.
@@ -191,7 +194,7 @@ impl Store {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres(node) => node.close().await,
         }
     }
 }
@@ -201,14 +204,16 @@ impl Tx {
         match &mut self.link {
             Link::SqliteTx(tx) => Conn::Sqlite(tx),
             Link::SqliteRead(c) => Conn::Sqlite(c),
-            Link::PostgresTx(tx) => Conn::Postgres(tx),
-            Link::PostgresRead(c) => Conn::Postgres(c),
+            Link::Postgres(link) => {
+                let (connection, ear) = link.parts();
+                Conn::Postgres(connection, ear)
+            }
         }
     }
 
-    async fn lock(&mut self, lock: Lock) -> Result<(), StoreError> {
-        if let Conn::Postgres(c) = self.conn() {
-            sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock as i64).execute(c).await?;
+    async fn lock(&mut self, lock: Lock, how: &'static str) -> Result<(), StoreError> {
+        if let Conn::Postgres(c, ear) = self.conn() {
+            ear.hear(sqlx::query(how).bind(lock as i64).execute(c)).await?;
         }
         Ok(())
     }
@@ -219,7 +224,7 @@ impl Tx {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn hold_tokens(&mut self) -> Result<(), StoreError> {
-        self.lock(Lock::Tokens).await
+        self.lock(Lock::Tokens, ALONE).await
     }
 
     /// Makes the changes last.
@@ -229,8 +234,9 @@ impl Tx {
     pub async fn commit(self) -> Result<(), StoreError> {
         let outcome = match self.link {
             Link::SqliteTx(tx) => tx.commit().await,
-            Link::PostgresTx(tx) => tx.commit().await,
-            Link::SqliteRead(_) | Link::PostgresRead(_) => Ok(()),
+            Link::SqliteRead(_) => Ok(()),
+            // Outside a transaction there is nothing to commit, and nothing is asked.
+            Link::Postgres(link) => link.commit().await,
         };
         outcome.map_err(|error| match error {
             // The database answered: it did not commit.

@@ -3,7 +3,7 @@
 //! records beyond their
 //! retention (L-1). Reminded of: credentials that expire (C-6). Deactivated: dormant accounts.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use portcullis_domain::{
@@ -12,7 +12,11 @@ use portcullis_domain::{
 };
 
 use crate::{
-    app::{App, letters::Letter},
+    app::{
+        App,
+        letters::Letter,
+        turns::{self, Job},
+    },
     error::Failure,
 };
 
@@ -28,26 +32,48 @@ const MAIL_IS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// An assertion or a proof that was used is remembered so long after it has ended.
 const PROOF_IS_KEPT: SignedDuration = SignedDuration::from_mins(5);
 
-/// Runs the sweep at start and then every ten minutes, until the process ends.
+/// A sweep is done at this interval, by one node for all.
+const SWEPT: SignedDuration = SignedDuration::from_mins(10);
+
+/// Sees to it that there is a sweep every ten minutes, and does what is this node's own as often, until the
+/// process ends.
 pub async fn run(app: Arc<App>) {
-    loop {
-        if let Err(failure) = app.sweep().await {
-            failure.log();
-            tracing::warn!(%failure, "old records were not dropped; trying again in ten minutes");
+    let own_at = SWEPT.as_secs() / turns::LOOKED_AT.as_secs().cast_signed();
+    for look in 0_i64.. {
+        if look % own_at == 0 {
+            tell(app.sweep_own().await);
         }
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tell(app.in_turn(Job::Sweep, SWEPT, app.sweep_shared()).await.map(drop));
+        tokio::time::sleep(turns::LOOKED_AT).await;
+    }
+}
+
+fn tell(outcome: Result<(), Failure>) {
+    if let Err(failure) = outcome {
+        failure.log();
+        tracing::warn!(%failure, "housekeeping was not done; trying again soon");
     }
 }
 
 impl App {
-    /// One sweep. Each part is done whatever becomes of the others.
+    /// One sweep, whoever's turn it is.
     ///
     /// # Errors
     /// The database's; what was dropped before stays dropped.
     pub async fn sweep(&self) -> Result<(), Failure> {
+        let own = self.sweep_own().await;
+        self.sweep_shared().await.and(own)
+    }
+
+    /// What this node remembers by itself.
+    async fn sweep_own(&self) -> Result<(), Failure> {
         self.refusals.forget_quiet();
+        self.record_unrecorded().await
+    }
+
+    /// What is in the database. Each part is done whatever becomes of the others.
+    async fn sweep_shared(&self) -> Result<(), Failure> {
         let parts = [
-            self.record_unrecorded().await,
             self.drop_sessions().await,
             self.drop_mails().await,
             self.drop_tokens().await,

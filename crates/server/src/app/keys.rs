@@ -17,7 +17,7 @@ use portcullis_domain::{
 use portcullis_store::{Act, Purpose, Store, StoredKey};
 
 use crate::{
-    app::{App, Caller},
+    app::{App, Caller, turns::Job},
     clock::Clock,
     config::Config,
     error::Failure,
@@ -160,8 +160,9 @@ fn missing(keys: &[SigningKey], algorithm: Algorithm, now: Timestamp) -> Vec<Sta
 pub async fn run(app: Arc<App>) {
     let quarter = app.config.keys.publish_ahead.as_millis() / 4;
     let pause = Duration::from_millis(u64::try_from(quarter).unwrap_or(0).clamp(100, 60_000));
+    let every = SignedDuration::try_from(pause / 2).unwrap_or(SignedDuration::ZERO);
     loop {
-        if let Err(failure) = app.tend_keys().await {
+        if let Err(failure) = app.in_turn(Job::Keys, every, app.tend_keys()).await {
             failure.log();
             tracing::warn!(%failure, "signing keys were not looked after; trying again soon");
         }

@@ -30,6 +30,7 @@ pub mod second_factor;
 pub mod sessions;
 pub mod standing;
 pub mod tokens;
+pub mod turns;
 
 use std::sync::Arc;
 
@@ -41,6 +42,7 @@ use portcullis_domain::{
     sessions::{Actor, Session},
 };
 use portcullis_store::{Purpose, Store};
+use uuid::Uuid;
 
 use crate::{
     app::{
@@ -65,6 +67,8 @@ use crate::{
 pub struct App {
     /// The database.
     pub store: Store,
+    /// This process among those on the same database.
+    pub node: Uuid,
     /// Time, randomness, ids.
     pub clock: Clock,
     /// The configuration.
@@ -195,6 +199,7 @@ impl App {
         let feed = Feed::new(&config);
         let app = Arc::new(Self {
             store,
+            node: clock.id(),
             clock,
             config,
             passwords: Passwords::new(),

@@ -15,6 +15,7 @@ on_both! {
     of_twenty_parallel_set_ups_exactly_one_is_taken
     another_master_key_is_refused_and_a_ring_with_the_right_one_is_not
     a_newer_database_is_refused_and_left_untouched
+    a_newer_database_that_says_so_is_worked_beside
     a_migration_that_stopped_half_way_is_refused
     what_is_committed_is_there_after_closing_and_opening
     a_closed_store_says_that_it_is_not_available
@@ -93,6 +94,8 @@ async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
         )
         .await;
     fresh.raw("ALTER TABLE users ADD COLUMN later TEXT").await;
+    // Its oldest companion is younger than this program.
+    fresh.raw("UPDATE schema_works_with SET oldest = 99").await;
     fresh.store.close().await;
     let before = bytes(&fresh.database);
     let error = refused(&fresh.database, MasterKeys::one([7; 32])).await;
@@ -104,6 +107,37 @@ async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
     assert_eq!(fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations WHERE success").await, Some(run + 1));
     assert_eq!(fresh.raw("SELECT COUNT(*) FROM users WHERE later IS NULL AND status = 'active'").await, Some(1));
     assert_eq!(fresh.raw("SELECT seq FROM audit_head").await, Some(1));
+}
+
+async fn a_newer_database_that_says_so_is_worked_beside(fresh: Fresh) {
+    fresh.store.claim([1; 16], now()).await.unwrap();
+    fresh
+        .raw(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             SELECT 99, 'later', TRUE, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
+        )
+        .await;
+    fresh.raw("ALTER TABLE users ADD COLUMN later TEXT").await;
+    // As the migration left it: whoever knows version 6 or a later one can work beside this schema.
+    assert_eq!(fresh.raw("SELECT oldest FROM schema_works_with").await, Some(6));
+    let run = fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations").await;
+    fresh.store.close().await;
+    let looks = OpenOptions { only_look: true, ..OpenOptions::default() };
+    for options in [OpenOptions::default(), looks] {
+        let store = Store::open(&fresh.database, keys(), &options).await.unwrap();
+        assert!(store.read().await.unwrap().installation().await.unwrap().is_some());
+        store.close().await;
+    }
+    let again = open(&fresh.database).await.unwrap();
+    let mut act = again.act().await.unwrap();
+    act.add_user(&crate::support::user("maria@acme.example"), None).await.unwrap();
+    act.commit(&[record(Event::UserCreated, "maria")]).await.unwrap();
+    again.close().await;
+    assert_eq!(fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations").await, run, "nothing was migrated");
+    // Without a word about it nobody works beside it.
+    fresh.raw("DROP TABLE schema_works_with").await;
+    let error = refused(&fresh.database, MasterKeys::one([7; 32])).await;
+    assert!(matches!(error, OpenError::Newer(99, _)), "{error:?}");
 }
 
 async fn a_migration_that_stopped_half_way_is_refused(fresh: Fresh) {
