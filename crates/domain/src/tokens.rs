@@ -181,6 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_later_release_adds_is_passed_over_but_never_how_a_token_is_bound() {
+        let claims = r#"{"iss":"i","sub":"c","client_id":"c","aud":"a","iat":1,"exp":2,"later":{"x":1},
+            "jti":"00000000-0000-0000-0000-000000000000","status":{"status_list":{"idx":3,"uri":"u","bits":2}},
+            "cnf":{"jkt":"k"}}"#;
+        let read: Claims = serde_json::from_str(claims).unwrap();
+        assert_eq!(read.status.unwrap().status_list.idx, 3);
+        assert_eq!(read.cnf.unwrap().jkt, "k");
+        assert!(serde_json::from_str::<Claims>(&claims.replace(r#""jkt":"k""#, r#""jkt":"k","kid":"k""#)).is_err());
+        assert!(serde_json::from_str::<Claims>(&claims.replace(r#""iat":1"#, r#""iat":1,"exp":9"#)).is_err(), "twice");
+    }
+
+    #[test]
     fn c11_a_token_is_active_only_while_its_credential_is() {
         let token = IssuedToken {
             jti: Uuid::nil(),

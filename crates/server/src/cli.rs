@@ -6,6 +6,7 @@ pub mod admin;
 pub mod audit;
 pub mod bind_key;
 pub mod credential;
+pub mod doctor;
 pub mod flags;
 pub mod keys;
 pub mod open;
@@ -53,6 +54,12 @@ enum Command {
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Say what is wrong with this deployment and what to do; changes nothing
+    ///
+    /// Looks at the configuration, the master key, the data folder, the machine, the database and the mail
+    /// server. Exit code 0: all is fine; 1: there are warnings; 2: something is wrong. Run it as the user
+    /// that the server runs as, with the same configuration.
+    Doctor(doctor::Doctor),
     /// Print the OpenAPI document of the API
     Openapi,
 }
@@ -142,6 +149,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             print!("{}", settings.print());
             Config::check(&settings).map_err(|e| e.to_string())?;
         }
+        Command::Doctor(doctor) => return Ok(doctor.run().await),
         Command::Openapi => print!("{}", crate::api::openapi::json()),
     }
     Ok(ExitCode::SUCCESS)

@@ -22,8 +22,8 @@ use crate::{
 };
 use tokio::sync::Semaphore;
 
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+pub(crate) static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(crate) static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// The `application_id` in the header of an SQLite file of ours, as the first migration sets it.
 const APPLICATION_ID: i32 = 1_346_587_731;
@@ -317,7 +317,7 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
 /// The newest version that a database's schema was brought to.
 const SCHEMA_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
 
-fn newest(ours: &Migrator) -> i64 {
+pub(crate) fn newest(ours: &Migrator) -> i64 {
     ours.iter().map(|m| m.version).max().unwrap_or(0)
 }
 

@@ -156,6 +156,22 @@ fn missing(keys: &[SigningKey], algorithm: Algorithm, now: Timestamp) -> Vec<Sta
     [State::Active, State::Upcoming].into_iter().filter(|state| !has(*state)).collect()
 }
 
+/// How long one ES256 signature takes on this machine, on average over a few. The key is made for it and
+/// forgotten.
+///
+/// # Errors
+/// [`Failure::Internal`] when the library refuses.
+pub(crate) fn signing_time(clock: &Clock) -> Result<SignedDuration, Failure> {
+    const TIMES: i32 = 100;
+    let (document, _) = material::make(Algorithm::Es256, 0)?;
+    let pair = material::Pair::open(Algorithm::Es256, document.expose_secret())?;
+    let began = clock.now();
+    for _ in 0..TIMES {
+        pair.sign(b"how long does it take")?;
+    }
+    Ok(clock.now().duration_since(began) / TIMES)
+}
+
 /// Looks whether keys are to take over from each other or have retired, until the process ends.
 pub async fn run(app: Arc<App>) {
     let quarter = app.config.keys.publish_ahead.as_millis() / 4;

@@ -157,6 +157,21 @@ impl Outbox {
     }
 }
 
+/// Whether the mail server of a configuration answers, to somebody with this user and password, within a
+/// time. Nothing is sent.
+///
+/// # Errors
+/// Why it does not, without what an answer may quote.
+pub(crate) async fn reach(config: &Config, limit: Duration) -> Result<(), String> {
+    let Way::Smtp(transport) = Outbox::new(config).map_err(|e| e.to_string())?.way else { return Ok(()) };
+    match tokio::time::timeout(limit, transport.test_connection()).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err("The mail server does not take NOOP.".to_owned()),
+        Ok(Err(error)) => Err(told(&error).text),
+        Err(_) => Err("The mail server did not answer in time.".to_owned()),
+    }
+}
+
 /// What an SMTP server answered, or that it did not. Its words are a stranger's, and may quote what
 /// was sent: long words, as links and keys are, are left out (L-2).
 fn told(error: &lettre::transport::smtp::Error) -> Problem {

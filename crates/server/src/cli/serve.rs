@@ -69,10 +69,15 @@ pub async fn run(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// Each connection is an open file, and so is each to the database; what is left is for logs and
-/// libraries. Says so when the system allows fewer than the configuration wants.
+/// Open files that a configuration wants: each connection is one, and so is each to the database; what is
+/// left is for logs and libraries.
+pub(crate) fn files_wanted(config: &Config) -> u64 {
+    (config.limits.connections as u64).saturating_add(u64::from(config.database_connections) + 64)
+}
+
+/// Says so when the system allows fewer than the configuration wants.
 fn raise_file_limit(config: &Config) {
-    let wanted = (config.limits.connections as u64).saturating_add(u64::from(config.database_connections) + 64);
+    let wanted = files_wanted(config);
     match rlimit::increase_nofile_limit(wanted) {
         Ok(allowed) if allowed < wanted => {
             tracing::warn!(allowed, wanted, "the limit of open files is lower than max_connections needs");

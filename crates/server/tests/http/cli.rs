@@ -44,6 +44,7 @@ fn the_help_of_every_command_is_there() {
         &["config"],
         &["config", "check"],
         &["config", "print"],
+        &["doctor"],
         &["openapi"],
     ] {
         let args = [command, &["--help"]].concat();

@@ -86,7 +86,8 @@ fn next() -> u64 {
     COUNTER.fetch_add(1, Ordering::Relaxed)
 }
 
-async fn postgres_database() -> String {
+/// The URL of a new, empty PostgreSQL database.
+pub async fn postgres_database() -> String {
     let server = std::env::var("PORTCULLIS_TEST_POSTGRES")
         .expect("PORTCULLIS_TEST_POSTGRES is not set: run ./dev/test, or give the URL of a PostgreSQL for tests");
     let name = format!("http_{}_{}", std::process::id(), next());
@@ -118,6 +119,14 @@ impl World {
         let database = Database::Postgres(postgres_database().await);
         let folder = tempfile::tempdir().unwrap();
         Self::start(database, folder.into(), own(settings), Clock::set(start_instant(), next())).await
+    }
+
+    /// On the PostgreSQL database of this URL, which nobody uses yet.
+    #[allow(dead_code, reason = "the browser suite does not use it")]
+    pub async fn postgres_at(url: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::set(start_instant(), next());
+        Self::start(Database::Postgres(url.to_owned()), folder.into(), own(&[]), clock).await
     }
 
     /// The same with the clock of the machine.

@@ -14,6 +14,7 @@ use crate::support::{PASSWORD, World};
 on_both_named! {
     protocol37_the_right_code_after_a_thousand_wrong_guesses_is_refused
     a8_wrong_factors_are_counted_over_all_routes
+    a8_wrong_factors_are_counted_over_all_nodes
     a8_the_password_given_again_buys_no_guesses
     a8_a_locked_account_is_locked_for_its_passkeys
 }
@@ -88,6 +89,24 @@ async fn a8_wrong_factors_are_counted_over_all_routes(world: World) {
     world.pass(SignedDuration::from_secs(2));
     tab.code(&phone.code(&world)).await;
     assert!(tab.is_signed_in().await);
+}
+
+async fn a8_wrong_factors_are_counted_over_all_nodes(world: World) {
+    let other = world.another_node().await;
+    let (_, phone, _) = maria(&world).await;
+    let guess = async |node: &World, code: &str| {
+        let body = json!({ "email": MARIA, "password": PASSWORD, "code": code });
+        node.stranger().request(Method::POST, "/api/v1/session").json(&body).send().await.unwrap().status()
+    };
+    let mut looked_at = 0;
+    for n in 0..20 {
+        let node = if n % 2 == 0 { &world } else { &other };
+        looked_at += u32::from(guess(node, &phone.wrong(&world)).await == StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(looked_at, 5, "a second node gives not one guess more");
+    for node in [&world, &other] {
+        assert_eq!(guess(node, &phone.code(&world)).await, StatusCode::TOO_MANY_REQUESTS);
+    }
 }
 
 async fn a8_the_password_given_again_buys_no_guesses(world: World) {

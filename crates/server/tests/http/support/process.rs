@@ -12,6 +12,7 @@ use std::{
 /// A folder, an address, and at most one server.
 pub struct Process {
     pub address: SocketAddr,
+    program: PathBuf,
     folder: tempfile::TempDir,
     settings: Vec<String>,
     child: Option<Child>,
@@ -29,12 +30,18 @@ pub struct Answered {
 impl Process {
     /// With these settings besides the defaults, as `key=value`.
     pub fn new(settings: &[&str]) -> Self {
+        Self::of(env!("CARGO_BIN_EXE_portcullis").into(), settings)
+    }
+
+    /// The same of another program, another release for example.
+    pub fn of(program: PathBuf, settings: &[&str]) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let settings = settings.iter().map(|s| {
             let (key, value) = s.split_once('=').unwrap();
             format!("--{}={value}", key.replace('_', "-"))
         });
-        Self { address, folder: tempfile::tempdir().unwrap(), settings: settings.collect(), child: None, runs: 0 }
+        let (folder, settings) = (tempfile::tempdir().unwrap(), settings.collect());
+        Self { address, program, folder, settings, child: None, runs: 0 }
     }
 
     pub fn url(&self) -> String {
@@ -62,7 +69,7 @@ impl Process {
 
     /// The program, without the environment of the test.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = Command::new(&self.program);
         command.env_clear().current_dir(self.folder.path());
         command
     }
