@@ -188,8 +188,13 @@ mod tests {
         let read: Claims = serde_json::from_str(claims).unwrap();
         assert_eq!(read.status.unwrap().status_list.idx, 3);
         assert_eq!(read.cnf.unwrap().jkt, "k");
-        assert!(serde_json::from_str::<Claims>(&claims.replace(r#""jkt":"k""#, r#""jkt":"k","kid":"k""#)).is_err());
-        assert!(serde_json::from_str::<Claims>(&claims.replace(r#""iat":1"#, r#""iat":1,"exp":9"#)).is_err(), "twice");
+        assert!(
+            serde_json::from_str::<Claims>(&claims.replace(r#""jkt":"k""#, r#""jkt":"k","kid":"k""#)).is_err()
+        );
+        assert!(
+            serde_json::from_str::<Claims>(&claims.replace(r#""iat":1"#, r#""iat":1,"exp":9"#)).is_err(),
+            "twice"
+        );
     }
 
     #[test]

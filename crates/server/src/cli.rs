@@ -149,7 +149,7 @@ async fn run(command: Command) -> Result<ExitCode, String> {
             print!("{}", settings.print());
             Config::check(&settings).map_err(|e| e.to_string())?;
         }
-        Command::Doctor(doctor) => return Ok(doctor.run().await),
+        Command::Doctor(doctor) => return Ok(Box::pin(doctor.run()).await),
         Command::Openapi => print!("{}", crate::api::openapi::json()),
     }
     Ok(ExitCode::SUCCESS)

@@ -183,7 +183,8 @@ async fn examine_postgres(url: &str) -> Result<Examined, OpenError> {
 
 async fn postgres_facts(c: &mut PgConnection, is_verified: bool) -> Result<PostgresFacts, OpenError> {
     let settings: Vec<PgRow> = sqlx::query(SETTINGS).fetch_all(&mut *c).await?;
-    let settings = settings.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
+    let settings =
+        settings.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
     let sql = "SELECT version(), pg_is_in_recovery(), \
                COALESCE((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), FALSE), \
                COALESCE(inet_server_addr() <<= '127.0.0.0/8' OR inet_server_addr() = '::1', TRUE), \

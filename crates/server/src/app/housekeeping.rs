@@ -43,7 +43,7 @@ pub async fn run(app: Arc<App>) {
         if look % own_at == 0 {
             tell(app.sweep_own().await);
         }
-        tell(app.in_turn(Job::Sweep, SWEPT, app.sweep_shared()).await.map(drop));
+        tell(app.in_turn(Job::Sweep, SWEPT, Box::pin(app.sweep_shared())).await.map(drop));
         tokio::time::sleep(turns::LOOKED_AT).await;
     }
 }

@@ -178,7 +178,7 @@ pub async fn run(app: Arc<App>) {
     let pause = Duration::from_millis(u64::try_from(quarter).unwrap_or(0).clamp(100, 60_000));
     let every = SignedDuration::try_from(pause / 2).unwrap_or(SignedDuration::ZERO);
     loop {
-        if let Err(failure) = app.in_turn(Job::Keys, every, app.tend_keys()).await {
+        if let Err(failure) = app.in_turn(Job::Keys, every, Box::pin(app.tend_keys())).await {
             failure.log();
             tracing::warn!(%failure, "signing keys were not looked after; trying again soon");
         }

@@ -1,6 +1,6 @@
 //! `portcullis doctor`: what is wrong with a deployment, and what to do about it. It looks at what the
 //! configuration names (files, the machine, the database, the mail server), one subject a file, and changes
-//! nothing. Each thing it looked at is a [`Finding`], also the good ones: who reads it sees what was looked at.
+//! nothing. Each thing it looked at is a finding, also the good ones: who reads it sees what was looked at.
 
 mod database;
 mod files;
@@ -67,7 +67,7 @@ impl Doctor {
     pub async fn run(self) -> ExitCode {
         let mut found = Findings::default();
         match self.configuration.load() {
-            Ok(config) => look(&config, &mut found).await,
+            Ok(config) => Box::pin(look(&config, &mut found)).await,
             Err(wrong) => found.add(
                 Level::Wrong,
                 "configuration",

@@ -133,7 +133,8 @@ async fn i6_a_database_that_is_gone_without_a_word_keeps_nobody_waiting_and_is_f
     let maria = world.maria().await;
     let program = maria.generate().await;
     // Every connection of the pool is open, and in use again and again.
-    let warm: Vec<_> = (0..16).map(|_| program.clone()).map(|p| tokio::spawn(async move { p.ask().await })).collect();
+    let warm: Vec<_> =
+        (0..16).map(|_| program.clone()).map(|p| tokio::spawn(async move { p.ask().await })).collect();
     for asked in warm {
         assert_eq!(asked.await.unwrap().status(), StatusCode::OK);
     }
@@ -255,7 +256,8 @@ async fn i2_i3_i4_generating_without_an_answer_to_commit_is_told_as_unknown_and_
     for (moment, made) in [(Moment::Before, 0), (Moment::After, 1)] {
         let done = count(&url, DONE).await;
         proxy.cut(ACT, moment);
-        is_unknown(maria.request(Method::POST, "/api/v1/users/me/credential/generate").send().await.unwrap()).await;
+        is_unknown(maria.request(Method::POST, "/api/v1/users/me/credential/generate").send().await.unwrap())
+            .await;
         assert!(proxy.has_cut());
         assert_eq!(count(&url, DONE).await, done + made, "I4: {moment:?}");
         let seen = maria.get("/api/v1/users/me/credential").await.status();

@@ -35,9 +35,9 @@ impl Report {
     #[track_caller]
     fn has(&self, level: &str, check: &str, words: &str) -> &Self {
         let all = self.1["findings"].as_array().unwrap();
-        let found = all.iter().any(|f| {
-            f["level"] == level && f["check"] == check && f["seen"].as_str().unwrap().contains(words)
-        });
+        let found = all
+            .iter()
+            .any(|f| f["level"] == level && f["check"] == check && f["seen"].as_str().unwrap().contains(words));
         assert!(found, "no {level} {check} with {words:?} in {:#}", self.1);
         self
     }
@@ -89,7 +89,10 @@ async fn what_is_wrong_with_files_keys_and_an_sqlite_database_is_seen_and_left_a
     let report = Report::of(&process, &[]);
     assert_eq!(report.0.code, 1, "{:#}", report.1);
     report.has("warning", "master_key_file", "beside the database").has("warning", "tls", "plain HTTP");
-    report.has("warning", "mail", "are put into").has("fine", "integrity", "whole").has("fine", "disk", "MiB free");
+    report
+        .has("warning", "mail", "are put into")
+        .has("fine", "integrity", "whole")
+        .has("fine", "disk", "MiB free");
     report.has("fine", "schema", "version").has("fine", "sync", "µs").has("fine", "master_key_ring", "1 keys");
     report.has("fine", "open_files", "allowed").has("fine", "last_record", "of 20");
     assert_eq!(listing(&process), before, "nothing was changed");
@@ -98,7 +101,14 @@ async fn what_is_wrong_with_files_keys_and_an_sqlite_database_is_seen_and_left_a
     let report = Report::of(&process, &mail);
     report.has("wrong", "mail", "");
     assert!(!report.0.out.contains("hunter2"), "L-2");
-    Report::of(&process, &["--max-connections=1000000"]).has("warning", "open_files", "wanted");
+    let mut few = std::process::Command::new("sh");
+    few.env_clear().args([
+        "-c",
+        "ulimit -n 512; exec \"$0\" doctor --json \"$@\"",
+        env!("CARGO_BIN_EXE_portcullis"),
+    ]);
+    let few = process.run_with(few.args(process.flags()), "");
+    Report::read(few).has("warning", "open_files", "512 are allowed");
 
     let (folder, key) = (process.data("portcullis.db"), process.data("master.key"));
     let folder = folder.parent().unwrap();
@@ -116,7 +126,12 @@ async fn what_is_wrong_with_files_keys_and_an_sqlite_database_is_seen_and_left_a
     std::fs::write(&key, "not a key\n").unwrap();
     Report::of(&process, &[]).has("wrong", "master_key", "");
     std::fs::write(&key, ring).unwrap();
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_inside_an_sqlite_database_is_seen() {
+    let process = Process::new(&[]);
+    process.super_admin("maria@acme.example", "tide lantern walnut orbit");
     sqlite(&process, "UPDATE audit_records SET at = at + 86400000000 WHERE seq = 1").await;
     Report::of(&process, &[]).has("wrong", "last_record", "and it is");
     sqlite(
@@ -172,7 +187,11 @@ async fn what_is_wrong_with_a_postgresql_is_seen() {
     report.has("wrong", "durability", "fsync").has("wrong", "durability", "full_page_writes");
     report.has("wrong", "durability", "synchronous_commit").has("fine", "replication", "no standby");
     report.has("fine", "database", "PostgreSQL").has("fine", "database_tls", "this machine");
-    report.has("fine", "clock", "this machine's").has("fine", "schema", "version").has("fine", "connections", "of");
+    report.has("fine", "clock", "this machine's").has("fine", "schema", "version").has(
+        "fine",
+        "connections",
+        "of",
+    );
     report.has("fine", "master_key_ring", "1 keys");
     Report::of(&process, &["--database-connections=500"]).has("wrong", "connections", "500");
 

@@ -114,7 +114,8 @@ async fn both_are_one(maria: &Maria, [one, other]: [&Process; 2]) {
     for node in [one, other] {
         for token in &tokens {
             assert!(program.is_active(node, token).await, "each takes what the other signed");
-            let listed = program.client.get(format!("{}/api/v1/users", node.url())).bearer_auth(token).send().await;
+            let listed =
+                program.client.get(format!("{}/api/v1/users", node.url())).bearer_auth(token).send().await;
             assert_eq!(listed.unwrap().status(), StatusCode::OK);
         }
     }

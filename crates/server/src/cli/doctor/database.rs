@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::keys::Kept;
 use portcullis_store::{
-    Examined, MasterKeys, OpenError, OpenOptions, PostgresFacts, SchemaFacts, ServerFacts, SqliteFacts,
-    Store, examine,
+    Examined, MasterKeys, OpenError, OpenOptions, PostgresFacts, SchemaFacts, ServerFacts, SqliteFacts, Store,
+    examine,
 };
 
 use super::{Findings, Level};
@@ -25,7 +25,7 @@ const LARGE_LOG: u64 = 256 << 20;
 /// Looks at the database, and with the keys at what is sealed in it.
 pub(super) async fn look(config: &Config, keys: Option<MasterKeys>, clock: &Clock, found: &mut Findings) {
     let before = clock.now();
-    let examined = match examine(&config.database, PATIENCE).await {
+    let examined = match Box::pin(examine(&config.database, PATIENCE)).await {
         Ok(examined) => examined,
         Err(OpenError::Absent(at)) => {
             let remedy = "Right before the first start, which makes it. Else give the right --data-dir.";
@@ -68,7 +68,10 @@ fn schema_fits(SchemaFacts { version, known, works_with }: SchemaFacts, found: &
     } else if version < known {
         (Level::Warning, "The next start of this program brings it up to date.")
     } else if works_with.is_some_and(|oldest| oldest <= known) {
-        (Level::Warning, "A newer release has brought it there, and this one can work beside it: finish the upgrade.")
+        (
+            Level::Warning,
+            "A newer release has brought it there, and this one can work beside it: finish the upgrade.",
+        )
     } else {
         (Level::Wrong, "A newer release has brought it there, and this one will not start: use that release.")
     };
@@ -85,7 +88,8 @@ fn sqlite(facts: &SqliteFacts, found: &mut Findings) {
     }
     let seen = format!("{} MiB", facts.log_bytes >> 20);
     if facts.log_bytes > LARGE_LOG {
-        let remedy = "Something reads for very long and keeps it from being worked off: see what else has the file open.";
+        let remedy =
+            "Something reads for very long and keeps it from being worked off: see what else has the file open.";
         found.add(Level::Warning, "write_ahead_log", seen, remedy);
     } else {
         found.fine("write_ahead_log", seen);
@@ -132,7 +136,8 @@ fn postgres(config: &Config, facts: &PostgresFacts, found: &mut Findings) {
     let (wanted, allowed) = (i64::from(config.database_connections), facts.connections);
     let seen = format!("this node wants {wanted} of {allowed} connections");
     if wanted > allowed {
-        let remedy = "Raise max_connections of PostgreSQL, or lower database_connections. It has to do for all nodes.";
+        let remedy =
+            "Raise max_connections of PostgreSQL, or lower database_connections. It has to do for all nodes.";
         found.add(Level::Wrong, "connections", seen, remedy);
     } else {
         found.fine("connections", seen);
@@ -145,7 +150,10 @@ fn durability(facts: &PostgresFacts, found: &mut Findings) {
     let remedies = [
         ("fsync", "A crash can ruin the whole database. Set fsync = on."),
         ("full_page_writes", "A crash can ruin pages. Set full_page_writes = on."),
-        ("synchronous_commit", "What was acknowledged last, revocations too, is lost in a crash. Set synchronous_commit = on."),
+        (
+            "synchronous_commit",
+            "What was acknowledged last, revocations too, is lost in a crash. Set synchronous_commit = on.",
+        ),
     ];
     let off: Vec<_> = remedies.iter().filter(|(name, _)| facts.setting(name) == "off").collect();
     for (name, remedy) in &off {
@@ -171,7 +179,8 @@ fn replication(facts: &PostgresFacts, found: &mut Findings) {
     if names.is_empty() && standbys.is_empty() {
         found.fine(check, "no standby");
     } else if names.is_empty() {
-        let remedy = "A failover loses what was acknowledged last, revocations too. Set synchronous_standby_names.";
+        let remedy =
+            "A failover loses what was acknowledged last, revocations too. Set synchronous_standby_names.";
         found.add(Level::Warning, check, format!("{all} standbys, asynchronous"), remedy);
     } else if !waits {
         let remedy = "A failover loses what was acknowledged last, revocations too. Set synchronous_commit = on.";
@@ -215,13 +224,20 @@ async fn sealed(config: &Config, keys: MasterKeys, clock: &Clock, found: &mut Fi
         let store = Store::open(&config.database, Arc::new(keys), &options).await?;
         let mut tx = store.read().await?;
         let mut needs = tx.master_key_use(clock.now()).await?;
-        needs.extend(tx.audit_key_use().await?);
+        // A long log is counted for as long as a request may wait, and only if it matters.
+        if ids.len() > 1 {
+            needs.extend(tx.audit_key_use().await?);
+        }
         drop(tx);
         store.close().await;
         Ok::<_, OpenError>(needs)
     };
-    let needs = match asking.await {
+    let needs = match Box::pin(asking).await {
         Ok(needs) => needs,
+        Err(e @ OpenError::Store(_)) => {
+            let remedy = "portcullis keys rewrap counts what needs which key, however long it takes.";
+            return found.add(Level::Warning, check, e.to_string(), remedy);
+        }
         Err(e) => {
             let remedy = "Without the right key nothing can be checked or signed: bring it back.";
             return found.add(Level::Wrong, check, e.to_string(), remedy);

@@ -27,7 +27,12 @@ pub(super) fn open_files(config: &Config, found: &mut Findings) {
     match rlimit::Resource::NOFILE.get() {
         Ok((_, hard)) if hard < wanted => {
             let seen = format!("{hard} are allowed, and {wanted} wanted");
-            found.add(Level::Warning, check, seen, "Raise the limit (LimitNOFILE= of systemd), or lower max_connections.");
+            found.add(
+                Level::Warning,
+                check,
+                seen,
+                "Raise the limit (LimitNOFILE= of systemd), or lower max_connections.",
+            );
         }
         Ok((_, hard)) => found.fine(check, format!("{hard} are allowed, and {wanted} wanted")),
         Err(e) => found.add(Level::Warning, check, e.to_string(), "See ulimit -Hn."),
@@ -46,7 +51,12 @@ pub(super) fn signing(clock: &Clock, found: &mut Findings) {
                 found.fine(check, seen);
             }
         }
-        Err(e) => found.add(Level::Wrong, check, e.to_string(), "No token can be signed here: see the log of the system."),
+        Err(e) => found.add(
+            Level::Wrong,
+            check,
+            e.to_string(),
+            "No token can be signed here: see the log of the system.",
+        ),
     }
 }
 
@@ -91,7 +101,8 @@ pub(super) async fn mail_server(config: &Config, found: &mut Findings) {
         MailWay::Smtp(_) => match outbox::reach(config, MAIL_SERVER).await {
             Ok(()) => found.fine(check, "the mail server answers"),
             Err(why) => {
-                let remedy = "Mails wait in the outbox meanwhile. See smtp_url, the way to the mail server, and its log.";
+                let remedy =
+                    "Mails wait in the outbox meanwhile. See smtp_url, the way to the mail server, and its log.";
                 found.add(Level::Wrong, check, why, remedy);
             }
         },
