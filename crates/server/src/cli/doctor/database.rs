@@ -31,6 +31,10 @@ pub(super) async fn look(config: &Config, keys: Option<MasterKeys>, clock: &Cloc
             let remedy = "Right before the first start, which makes it. Else give the right --data-dir.";
             return found.add(Level::Warning, "database", format!("there is no database at {at}"), remedy);
         }
+        Err(e @ OpenError::Foreign(..)) => {
+            let remedy = "Stop the server, keep the file, and restore a backup.";
+            return found.add(Level::Wrong, "integrity", e.to_string(), remedy);
+        }
         Err(e) => {
             let remedy = "The server answers 503 until it can. See that it runs, its address, user and password, \
                           and the way to it.";
