@@ -40,12 +40,15 @@ pub async fn run(app: Arc<App>) {
 }
 
 impl App {
-    /// One sweep. Each part is done whatever becomes of the others.
+    /// One sweep. Each part is done whatever becomes of the others. On hold nothing is done (H-1).
     ///
     /// # Errors
     /// The database's; what was dropped before stays dropped.
     pub async fn sweep(&self) -> Result<(), Failure> {
         self.refusals.forget_quiet();
+        if self.hold().await?.is_some() {
+            return Ok(());
+        }
         let parts = [
             self.record_unrecorded().await,
             self.drop_sessions().await,
