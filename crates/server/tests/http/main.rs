@@ -19,6 +19,7 @@ mod credentials;
 mod discovery;
 mod dpop;
 mod federation;
+mod hold;
 mod introspect;
 mod journey;
 mod keys;
