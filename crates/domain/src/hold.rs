@@ -86,9 +86,8 @@ pub enum Found {
 /// A database that says nothing of its place is a new one, or from before places were noted.
 #[must_use]
 pub fn judge(known: Option<&str>, here: Option<&str>, noted: Option<(&Noted, Found)>) -> Option<Why> {
-    let lacks = noted.is_some_and(|(noted, found)| {
-        found == Found::Missing && known.is_none_or(|known| known == noted.place)
-    });
+    let lacks = noted
+        .is_some_and(|(noted, found)| found == Found::Missing && known.is_none_or(|known| known == noted.place));
     match known {
         _ if lacks => Some(Why::Older),
         Some(known) if here != Some(known) => Some(Why::Elsewhere),
@@ -164,7 +163,10 @@ mod tests {
             ..standing(role, status, mfa)
         };
         let gone = replayed(&admin, &later(Role::User, Status::Deleted, Some(5)));
-        assert_eq!((gone.role.0, gone.status, gone.mfa_since), (Role::User, (Status::Deleted, at(5)), Some(at(5))));
+        assert_eq!(
+            (gone.role.0, gone.status, gone.mfa_since),
+            (Role::User, (Status::Deleted, at(5)), Some(at(5)))
+        );
         let out = replayed(&admin, &later(Role::SuperAdmin, Status::Inactive, None));
         assert_eq!((out.role, out.status), (admin.role, (Status::Inactive, at(5))));
 

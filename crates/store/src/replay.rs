@@ -115,9 +115,7 @@ impl Tx {
         }
         let found =
             query!(self, fetch_optional as (Vec<u8>,), "SELECT link FROM audit_records WHERE seq = $1", seq)?;
-        found
-            .map(|(link,)| Ok(Head { seq, link: link.try_into().map_err(|_| corrupt("link", seq))? }))
-            .transpose()
+        found.map(|(link,)| Ok(Head { seq, link: link.try_into().map_err(|_| corrupt("link", seq))? })).transpose()
     }
 
     /// Users of this, the later database, after an id; some hundred at once, none at the end.
@@ -173,8 +171,7 @@ impl Act {
             after = last.id;
             for row in rows {
                 if let (Some(at), Some(reason)) = (row.revoked_at, &row.revoked_reason) {
-                    let why =
-                        RevocationReason::from_code(reason).ok_or_else(|| corrupt("revocation", reason))?;
+                    let why = RevocationReason::from_code(reason).ok_or_else(|| corrupt("revocation", reason))?;
                     if self.revoke_credential(row.id, why, instant(at)?).await? {
                         done.push(Replayed::Credential(row.client_id, why));
                     }
@@ -224,7 +221,8 @@ impl Act {
     }
 
     async fn replay_apis(&mut self, later: &mut Tx, done: &mut Vec<Replayed>) -> Result<(), StoreError> {
-        let sql = "SELECT id, identifier, removed_at FROM apis WHERE removed_at IS NOT NULL ORDER BY removed_at, id";
+        let sql =
+            "SELECT id, identifier, removed_at FROM apis WHERE removed_at IS NOT NULL ORDER BY removed_at, id";
         for (id, identifier, at) in query!(later, fetch_all as (Uuid, String, i64), sql)? {
             let sql = "UPDATE apis SET removed_at = $1 WHERE id = $2 AND removed_at IS NULL";
             if query!(self, execute, sql, at, id)? == 1 {

@@ -93,9 +93,7 @@ fn record(what: &Replayed, now: jiff::Timestamp) -> Entry {
         Replayed::Token(jti) => entry(Event::TokenRevoked, &jti.to_string(), now),
         Replayed::Api(identifier) => entry(Event::ApiRemoved, identifier, now),
         Replayed::ApiKey(id) => entry(Event::ApiKeyRemoved, id, now),
-        Replayed::Identity(user) => {
-            entry(Event::IdentityLinked, &user.to_string(), now).with("what", "unlinked")
-        }
+        Replayed::Identity(user) => entry(Event::IdentityLinked, &user.to_string(), now).with("what", "unlinked"),
         Replayed::Provider(name) => entry(Event::ProviderChanged, name, now).with("what", "removed"),
     }
 }

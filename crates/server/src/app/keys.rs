@@ -285,8 +285,7 @@ impl App {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Entry, Failure> {
-        let mut entry =
-            entry.with("algorithm", key.algorithm.code()).with("state", key.life.state(now).code());
+        let mut entry = entry.with("algorithm", key.algorithm.code()).with("state", key.life.state(now).code());
         act.withdraw_key(&key.kid, now).await?;
         if let Some(active) = &withdrawal.active {
             act.activate_key(active, now).await?;

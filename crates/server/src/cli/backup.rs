@@ -89,7 +89,11 @@ fn in_bytes(bytes: u64) -> String {
 }
 
 /// Opens a copy, sees that it is whole, and puts it on hold. The head of its log is that of before.
-async fn check_and_hold(file: &Path, keys: Arc<MasterKeys>, now: jiff::Timestamp) -> Result<ChainState, CopyError> {
+async fn check_and_hold(
+    file: &Path,
+    keys: Arc<MasterKeys>,
+    now: jiff::Timestamp,
+) -> Result<ChainState, CopyError> {
     let copy = Store::open_copy(file, keys).await?;
     let looked = hold(&copy, now).await;
     copy.close().await;
@@ -182,7 +186,9 @@ impl Restore {
         let config = self.configuration.load()?;
         let Database::Sqlite(database) = &config.database else { return Err(POSTGRES.to_owned()) };
         let backup = self.file.as_path();
-        for (end, found) in [("-wal", "is the log of a database that was not closed"), ("-journal", "is a journal")] {
+        for (end, found) in
+            [("-wal", "is the log of a database that was not closed"), ("-journal", "is a journal")]
+        {
             let log = with_end(backup, end);
             if log.metadata().is_ok_and(|m| m.len() > 0) {
                 return Err(format!(
@@ -228,7 +234,9 @@ impl Restore {
         } else {
             String::new()
         };
-        println!("When you know what was stopped since: `portcullis hold lift{from}`; see --help for what it takes.");
+        println!(
+            "When you know what was stopped since: `portcullis hold lift{from}`; see --help for what it takes."
+        );
         Ok(())
     }
 }

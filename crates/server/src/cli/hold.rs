@@ -179,9 +179,11 @@ fn listed(file: &std::path::Path) -> Result<Vec<ClientId>, String> {
 /// Opens the database to replay from. Its log has to be whole, or anybody could have written it.
 async fn later(place: &str, config: &Config) -> Result<Store, String> {
     let database = if place.contains("://") {
-        let url = url::Url::parse(place).map_err(|_| "--replay-from: this is not a URL of PostgreSQL".to_owned())?;
+        let url =
+            url::Url::parse(place).map_err(|_| "--replay-from: this is not a URL of PostgreSQL".to_owned())?;
         if url.password().is_some() {
-            return Err("--replay-from: a password in an argument can be seen by others. Put it into PGPASSWORD".to_owned());
+            return Err("--replay-from: a password in an argument can be seen by others. Put it into PGPASSWORD"
+                .to_owned());
         }
         Database::Postgres(place.to_owned())
     } else {
@@ -190,7 +192,9 @@ async fn later(place: &str, config: &Config) -> Result<Store, String> {
     let options = OpenOptions { only_look: true, ..OpenOptions::default() };
     let keys = open::keys(config)?;
     let words = |e: &dyn std::fmt::Display| {
-        format!("--replay-from: {e}. If it cannot be read, name the credentials that were revoked (--revoke, --revoke-list)")
+        format!(
+            "--replay-from: {e}. If it cannot be read, name the credentials that were revoked (--revoke, --revoke-list)"
+        )
     };
     let store = Store::open(&database, keys, &options).await.map_err(|e| words(&e))?;
     let broken = match store.verify_audit().await {

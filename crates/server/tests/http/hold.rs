@@ -63,7 +63,8 @@ async fn h1_on_hold_nothing_is_issued_active_or_told_on_any_node_and_nobody_is_s
         let refused = program.ask().await;
         assert_eq!(header_of(&refused, "retry-after"), "30");
         let known = oauth_error(refused, 503, "temporarily_unavailable").await;
-        let stranger = crate::support::Program { client_id: "pcc_11111111111111111111".to_owned(), ..program.clone() };
+        let stranger =
+            crate::support::Program { client_id: "pcc_11111111111111111111".to_owned(), ..program.clone() };
         assert_eq!(oauth_error(stranger.ask().await, 503, "temporarily_unavailable").await, known, "protocol 9");
         let asked = watcher.oauth("introspect", &[("token", &token)]).await;
         oauth_error(asked, 503, "temporarily_unavailable").await;
@@ -72,10 +73,16 @@ async fn h1_on_hold_nothing_is_issued_active_or_told_on_any_node_and_nobody_is_s
         let stranger = at.stranger();
         for path in ["/oauth/status", "/health/ready", "/sign-in"] {
             let answer = stranger.request(Method::GET, path).send().await.unwrap();
-            assert_eq!((answer.status(), header_of(&answer, "retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "30"));
+            assert_eq!(
+                (answer.status(), header_of(&answer, "retry-after")),
+                (StatusCode::SERVICE_UNAVAILABLE, "30")
+            );
         }
         assert_eq!(stranger.request(Method::GET, "/health/live").send().await.unwrap().status(), StatusCode::OK);
-        assert_eq!(stranger.request(Method::GET, "/.well-known/jwks.json").send().await.unwrap().status(), StatusCode::OK);
+        assert_eq!(
+            stranger.request(Method::GET, "/.well-known/jwks.json").send().await.unwrap().status(),
+            StatusCode::OK
+        );
         assert_eq!(changes::ask(&watcher, None).await.status(), StatusCode::SERVICE_UNAVAILABLE);
         for password in [PASSWORD, "not the password at all"] {
             let body = serde_json::json!({ "email": "maria@acme.example", "password": password });
@@ -223,7 +230,9 @@ async fn h3_what_was_stopped_on_the_old_database_is_stopped_here_before_anything
     let standings: Vec<&str> = clients.iter().map(|id| standing(id)).collect();
     assert_eq!(standings, ["revoked", "suspended", "revoked", "suspended", "suspended", "active"]);
     assert_eq!(tx.password_hash(ids[4]).await.unwrap().as_deref(), Some("$argon2id$later"));
-    assert!(tx.signing_keys().await.unwrap().iter().any(|k| k.key.kid == active && k.key.life.withdrawn_at.is_some()));
+    assert!(
+        tx.signing_keys().await.unwrap().iter().any(|k| k.key.kid == active && k.key.life.withdrawn_at.is_some())
+    );
     drop(tx);
     assert_eq!(copy.store.verify_audit().await.unwrap().broken, None);
 }

@@ -88,7 +88,8 @@ async fn h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold(fresh: Fr
     let mark = folder.path().join("portcullis.mark");
     let store = started(&fresh, &mark).await;
     assert_eq!(settle(&store).await, Settled { hold: None, in_doubt: false });
-    let act = async |store: &Store| store.act().await.unwrap().commit(&[record(Event::SignedIn, "x")]).await.unwrap();
+    let act =
+        async |store: &Store| store.act().await.unwrap().commit(&[record(Event::SignedIn, "x")]).await.unwrap();
     act(&store).await;
     // As a restore to an earlier time does it.
     fresh.raw("CREATE TABLE saved AS SELECT * FROM audit_head").await;

@@ -194,14 +194,19 @@ impl Follower {
 
     /// The same from memory, if it is there.
     async fn tell_recent(&mut self) -> Result<(), Ended> {
-        let Some((changes, head)) = self.app.feed.recent_after(self.line, self.at) else { return self.tell_from_log().await };
+        let Some((changes, head)) = self.app.feed.recent_after(self.line, self.at) else {
+            return self.tell_from_log().await;
+        };
         self.send(self.events(changes.iter().map(Arc::as_ref))).await?;
         self.at = head;
         Ok(())
     }
 
     fn events<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> String {
-        changes.filter(|change| change.what.concerns(self.key.api.id)).map(|change| change_event(self.line, change)).collect()
+        changes
+            .filter(|change| change.what.concerns(self.key.api.id))
+            .map(|change| change_event(self.line, change))
+            .collect()
     }
 
     /// Says that it is still connected, when it is time and the truth was read: the log by who looks,

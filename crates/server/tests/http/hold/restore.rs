@@ -99,7 +99,8 @@ async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brin
         issued
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let (file, process) = tokio::task::spawn_blocking(move || (backup(&process, "copy.db"), process)).await.unwrap();
+    let (file, process) =
+        tokio::task::spawn_blocking(move || (backup(&process, "copy.db"), process)).await.unwrap();
     let mut process = process;
     let copy = Path::new(&file);
     assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
@@ -194,7 +195,13 @@ fn what_is_not_a_backup_of_ours_is_not_restored_and_nothing_is_changed() {
     damaged[8192..12_288].fill(0xff);
     let cases = [
         (put("empty", b""), "is empty"),
-        (put("foreign", b"SQLite format 3\0 but not ours, and so on for a while, until it is long enough for a header"), "is not a Portcullis database"),
+        (
+            put(
+                "foreign",
+                b"SQLite format 3\0 but not ours, and so on for a while, until it is long enough for a header",
+            ),
+            "is not a Portcullis database",
+        ),
         (put("damaged", &damaged), "damaged"),
         (put("cut", &good[..good.len() / 2]), "damaged"),
         (process.folder().join("nowhere").display().to_string(), "No such file"),
