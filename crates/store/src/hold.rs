@@ -215,11 +215,12 @@ impl Store {
     /// The database's, and the mark's where it is needed.
     pub async fn settle(&self, fresh: [u8; 16], now: Timestamp) -> Result<Settled, OpenError> {
         let noted = self.mark.noted().map_err(|e| OpenError::Mark(e.to_string()))?;
+        // Outside of the transaction: refused, it would be of no more use.
+        let (found, timeline) = self.read().await?.found_in().await?;
         let mut act = self.act_on_hold().await?;
         let PlaceRow { place: known, timeline: before } =
             query!(act, fetch_one as PlaceRow, "SELECT place, timeline FROM installation")?;
         let is_sqlite = matches!(self.pools, Pools::Sqlite { .. });
-        let (found, timeline) = act.found_in().await?;
         let here = if is_sqlite { noted.as_ref().map(|n| n.place.clone()) } else { found.or(known.clone()) };
         let said = match &noted {
             Some(noted) => Some((noted, act.look_for(noted.head).await?)),
