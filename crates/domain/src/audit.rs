@@ -98,6 +98,10 @@ closed_set! {
         KeyRetired => "key.retire", "Retirement of a signing key";
         /// What was sealed under another master key was sealed anew under the current one.
         Rewrapped => "master_key.rewrap", "Rewrapping under the master key";
+        /// The database was put on hold (H-1): it may be older than what was acknowledged.
+        HoldBegun => "hold.begin", "Putting on hold";
+        /// The operator lifted the hold (H-2), having said what is replayed.
+        HoldLifted => "hold.lift", "Lifting the hold";
         /// Records older than the retention were dropped.
         AuditTrimmed => "audit.trim", "Dropping of old audit records";
     }

@@ -53,6 +53,8 @@ pub enum RevocationReason {
     ByOwner,
     /// The owner was deleted (C-10).
     OwnerDeleted,
+    /// The operator said, when a hold was lifted, that it had been revoked (H-2).
+    ByOperator,
 }
 
 impl RevocationReason {
@@ -62,13 +64,14 @@ impl RevocationReason {
         match self {
             Self::ByOwner => "by_owner",
             Self::OwnerDeleted => "owner_deleted",
+            Self::ByOperator => "by_operator",
         }
     }
 
     /// The inverse of [`RevocationReason::code`].
     #[must_use]
     pub fn from_code(code: &str) -> Option<Self> {
-        [Self::ByOwner, Self::OwnerDeleted].into_iter().find(|r| r.code() == code)
+        [Self::ByOwner, Self::OwnerDeleted, Self::ByOperator].into_iter().find(|r| r.code() == code)
     }
 }
 
@@ -170,6 +173,9 @@ impl Standing {
             }
             Self::Revoked(at, RevocationReason::OwnerDeleted) => {
                 format!("The credential was revoked on {} because its owner was deleted.", day(at))
+            }
+            Self::Revoked(at, RevocationReason::ByOperator) => {
+                format!("The credential was revoked by the operator on {}. Generate a new one.", day(at))
             }
         }
     }

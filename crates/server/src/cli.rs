@@ -4,10 +4,12 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod bind_key;
 pub mod credential;
 pub mod doctor;
 pub mod flags;
+pub mod hold;
 pub mod keys;
 pub mod open;
 pub mod serve;
@@ -51,6 +53,17 @@ enum Command {
     /// Look after the audit log
     #[command(subcommand)]
     Audit(Audit),
+    /// Copy the database into a file, while the server works
+    ///
+    /// The copy is one moment of it, is checked, and is on hold. The master key is not in it.
+    Backup(backup::Backup),
+    /// Put a backup in the place of the database; it is on hold then
+    ///
+    /// No server may be running on it.
+    Restore(backup::Restore),
+    /// A database that was restored is on hold until you say what was stopped since
+    #[command(subcommand)]
+    Hold(hold::Command),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -137,6 +150,9 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Admin(Admin::Create(create)) => create.run().await?,
         Command::Credential(command) => command.run().await?,
         Command::Keys(command) => command.run().await?,
+        Command::Backup(backup) => backup.run().await?,
+        Command::Restore(restore) => restore.run().await?,
+        Command::Hold(command) => command.run().await?,
         Command::Audit(Audit::Verify(verify)) => return verify.run().await,
         Command::Config(ConfigCommand::Check(configuration)) => {
             let config = configuration.load()?;

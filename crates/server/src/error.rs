@@ -10,6 +10,7 @@ use portcullis_domain::{
     client_keys::ClientKeyRefused,
     credentials::{GenerateRefused, RevokeRefused},
     federation::FederationRefused,
+    hold::LiftRefused,
     keys::KeyRefused,
     links::LinkRefused,
     mfa::MfaRefused,
@@ -110,6 +111,15 @@ pub enum Failure {
         "The server lost its database while saving. It may or may not have happened: look before you repeat it."
     )]
     Unknown(#[source] StoreError),
+    /// The database is on hold (H-1).
+    #[error(
+        "This server is on hold: its database may be older than what was acknowledged, so nothing works until the \
+         operator has said what was stopped since. Whoever runs it sees the reason with `portcullis hold show`."
+    )]
+    OnHold,
+    /// The hold was not lifted.
+    #[error(transparent)]
+    Lift(#[from] LiftRefused),
     /// Somebody else was first.
     #[error("Somebody else changed this at the same time. Look again and repeat it if it is still needed.")]
     Conflict,
@@ -172,10 +182,10 @@ impl Failure {
             Self::Mfa(_) | Self::Federation(_) => StatusCode::FORBIDDEN,
             Self::Api(ApiRefused::Own | ApiRefused::TooManyKeys) => StatusCode::CONFLICT,
             Self::Api(ApiRefused::ByToken) => StatusCode::FORBIDDEN,
-            Self::Key(_) => StatusCode::CONFLICT,
+            Self::Key(_) | Self::Lift(_) => StatusCode::CONFLICT,
             Self::Link(LinkRefused::Unknown) => StatusCode::NOT_FOUND,
             Self::Link(_) => StatusCode::GONE,
-            Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unavailable(_) | Self::Unknown(_) | Self::OnHold => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -209,7 +219,9 @@ impl Failure {
             Self::Federation(why) => why.code(),
             Self::Api(why) => why.code(),
             Self::Key(why) => why.code(),
+            Self::Lift(why) => why.code(),
             Self::SetUpOver => "set_up_over",
+            Self::OnHold => "on_hold",
             Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",
             Self::Unknown(_) => "outcome_unknown",
@@ -224,6 +236,7 @@ impl Failure {
         match self {
             Self::Locked(seconds) => Some((*seconds).max(1)),
             Self::Busy | Self::Unavailable(_) | Self::Unknown(_) => Some(2),
+            Self::OnHold => Some(30),
             _ => None,
         }
     }
@@ -250,6 +263,7 @@ impl From<StoreError> for Failure {
             StoreError::Unavailable(_) => Self::Unavailable(error),
             StoreError::Unknown(_) => Self::Unknown(error),
             StoreError::Conflict(_) => Self::Conflict,
+            StoreError::OnHold => Self::OnHold,
             StoreError::Corrupt(what) => Self::Internal(what),
         }
     }

@@ -84,6 +84,7 @@ struct HeadRow {
     trimmed_link: Vec<u8>,
     seal: Vec<u8>,
     key_id: String,
+    held_since: Option<i64>,
 }
 
 impl From<Row> for Record {
@@ -130,7 +131,8 @@ impl Tx {
         query!(
             self,
             fetch_one as HeadRow,
-            "SELECT seq, link, trimmed_seq, trimmed_link, seal, key_id FROM audit_head"
+            "SELECT seq, link, trimmed_seq, trimmed_link, seal, key_id, \
+             (SELECT held_since FROM installation) AS held_since FROM audit_head"
         )
     }
 
@@ -138,6 +140,14 @@ impl Tx {
     /// seal is good only where nothing was ever sealed: before the installation has its row.
     async fn sealed_head(&mut self, keys: &MasterKeys) -> Result<Result<(Head, Head), Broken>, StoreError> {
         let stored = self.audit_head().await?;
+        self.checked_head(stored, keys).await
+    }
+
+    async fn checked_head(
+        &mut self,
+        stored: HeadRow,
+        keys: &MasterKeys,
+    ) -> Result<Result<(Head, Head), Broken>, StoreError> {
         let at = head(stored.seq, stored.link)?;
         let trimmed = head(stored.trimmed_seq, stored.trimmed_link)?;
         if stored.seal.is_empty() && at == Head::EMPTY && trimmed == Head::EMPTY {
@@ -215,11 +225,21 @@ impl Act {
     /// next seal would make it good (I6).
     async fn good_head(&mut self) -> Result<(Head, Head), StoreError> {
         let keys = Arc::clone(&self.keys);
-        self.sealed_head(&keys).await?.map_err(|broken| corrupt("audit log", broken.to_string()))
+        let stored = self.audit_head().await?;
+        if stored.held_since.is_some() && !self.on_hold {
+            return Err(StoreError::OnHold);
+        }
+        self.checked_head(stored, &keys).await?.map_err(|broken| corrupt("audit log", broken.to_string()))
     }
 
-    /// Appends the records of this act to the chain.
-    pub(crate) async fn append_audit(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+    /// The last record, as the head of the log says.
+    pub(crate) async fn last_record(&mut self) -> Result<Head, StoreError> {
+        let stored = self.audit_head().await?;
+        head(stored.seq, stored.link)
+    }
+
+    /// Appends the records of this act to the chain, and gives its new head.
+    pub(crate) async fn append_audit(&mut self, entries: &[Entry]) -> Result<Head, StoreError> {
         let (mut at, trimmed) = self.good_head().await?;
         let key = self.keys.digest_key(Purpose::AuditChain);
         for entry in entries {
@@ -227,7 +247,8 @@ impl Act {
             at = Head { seq: record.seq, link: record.link(&key, &at.link) };
             self.add_record(record, &at, key.id()).await?;
         }
-        self.set_audit_head(&key, at, trimmed).await
+        self.set_audit_head(&key, at, trimmed).await?;
+        Ok(at)
     }
 
     async fn add_record(&mut self, record: Record, at: &Head, key_id: &str) -> Result<(), StoreError> {

@@ -16,8 +16,10 @@ use crate::{
 };
 
 /// Where the audit log begins and ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnds {
+    /// The line that its numbers are of: another one since a hold was lifted.
+    pub line: i64,
     /// The number of the last record that was dropped by age.
     pub trimmed: i64,
     /// The number of the last record.
@@ -47,6 +49,14 @@ pub struct RevokedToken {
 }
 
 #[derive(sqlx::FromRow)]
+struct EndsRow {
+    trimmed: i64,
+    head: i64,
+    line: i64,
+    held_since: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
 struct Row {
     seq: i64,
     at: i64,
@@ -60,19 +70,30 @@ impl Tx {
     /// anything happened may ask often.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; [`StoreError::OnHold`], for on hold nobody is told anything (H-1).
     pub async fn log_ends(&mut self) -> Result<LogEnds, StoreError> {
-        query!(self, fetch_one as LogEnds, "SELECT trimmed_seq AS trimmed, seq AS head FROM audit_head")
+        let sql = "SELECT h.trimmed_seq AS trimmed, h.seq AS head, COALESCE(i.line, 0) AS line, i.held_since \
+                   FROM audit_head h LEFT JOIN installation i ON i.id = h.id";
+        let row = query!(self, fetch_one as EndsRow, sql)?;
+        if row.held_since.is_some() {
+            return Err(StoreError::OnHold);
+        }
+        Ok(LogEnds { line: row.line, trimmed: row.trimmed, head: row.head })
     }
 
-    /// What changed after a record, at most so many at once. `None` when that cannot be told: the
-    /// log does not go back so far, or has no such record yet.
+    /// What changed after a record of a line, at most so many at once. `None` when that cannot be told:
+    /// the log does not go back so far, has no such record yet, or is of another line.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn changes_after(&mut self, seq: i64, limit: u32) -> Result<Option<ChangesPage>, StoreError> {
+    pub async fn changes_after(
+        &mut self,
+        line: i64,
+        seq: i64,
+        limit: u32,
+    ) -> Result<Option<ChangesPage>, StoreError> {
         let ends = self.log_ends().await?;
-        if !(ends.trimmed..=ends.head).contains(&seq) {
+        if ends.line != line || !(ends.trimmed..=ends.head).contains(&seq) {
             return Ok(None);
         }
         if seq == ends.head {

@@ -43,6 +43,7 @@ pub(crate) struct PresentedRow {
     pub(crate) owner: StandingRow,
     status_index: i64,
     key_set: i64,
+    held_since: Option<i64>,
 }
 
 /// A credential and the facts of its owner, read together: all that its standing needs.
@@ -98,6 +99,10 @@ pub(crate) fn status_index(stored: i64) -> Result<u32, StoreError> {
 impl TryFrom<PresentedRow> for PresentedClient {
     type Error = StoreError;
     fn try_from(r: PresentedRow) -> Result<Self, StoreError> {
+        // H-1: on hold nobody learns how a credential stands, not even that there is none.
+        if r.held_since.is_some() {
+            return Err(StoreError::OnHold);
+        }
         Ok(Self {
             credential: r.credential.try_into()?,
             owner: r.owner.try_into()?,
@@ -122,7 +127,8 @@ macro_rules! presented_columns {
         concat!(
             $crate::credentials::credential_columns!(),
             ", u.role, u.role_since, u.status, u.status_since, u.mfa_since, \
-             u.password_hash IS NOT NULL AS has_password, c.status_index, (SELECT version FROM key_set) AS key_set"
+             u.password_hash IS NOT NULL AS has_password, c.status_index, (SELECT version FROM key_set) AS key_set, \
+             (SELECT held_since FROM installation) AS held_since"
         )
     };
 }

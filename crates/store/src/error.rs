@@ -13,6 +13,9 @@ pub enum StoreError {
     /// A constraint refused it: somebody else was first. Nothing was changed.
     #[error("a constraint of the database refused the change: {0}")]
     Conflict(#[source] sqlx::Error),
+    /// The database is on hold (H-1). Nothing was changed, and nothing is told.
+    #[error("the database is on hold: see `portcullis hold show`")]
+    OnHold,
     /// What was read makes no sense, so nothing is decided on it.
     #[error("the database holds a value that cannot be: {0}")]
     Corrupt(String),
@@ -84,12 +87,12 @@ pub enum OpenError {
          or remove the empty file to begin with a new database"
     )]
     Empty(std::path::PathBuf),
-    /// The file is gone, but not its write-ahead log.
+    /// The file is gone, but not its write-ahead log or its mark.
     #[error(
-        "{0} is gone, but its log {0}-wal is still there: a database was lost here. Restore it from a backup, \
-         or remove the log to begin with a new database"
+        "{0} is gone, but {1} is still there: a database was lost here. Restore it from a backup \
+         (portcullis restore), or remove {1} to begin with a new database"
     )]
-    Lost(std::path::PathBuf),
+    Lost(std::path::PathBuf, std::path::PathBuf),
     /// The file is a database of something else, or damaged.
     #[error("{0} is not a Portcullis database (or is damaged): {1}. It was left as it is")]
     Foreign(std::path::PathBuf, String),
@@ -111,6 +114,15 @@ pub enum OpenError {
     /// The linked SQLite is one that can corrupt.
     #[error("SQLite {0} is linked, but 3.51.3 or newer is needed (older ones can corrupt in a WAL reset race)")]
     OldSqlite(String),
+    /// Another process uses the database, or is about to replace it.
+    #[error(
+        "{0} is in use by a server or another command. Stop it (or wait until it has ended) and run this again; \
+         nothing was changed"
+    )]
+    InUse(std::path::PathBuf),
+    /// The mark beside the database.
+    #[error("the mark of the database (portcullis.mark in the data folder) cannot be used: {0}")]
+    Mark(String),
     /// The data directory.
     #[error("{0}: {1}")]
     Io(std::path::PathBuf, #[source] std::io::Error),

@@ -17,6 +17,7 @@ use sqlx::{
 use crate::{
     error::OpenError,
     patience::{Patience, PgNode},
+    mark::Mark,
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},
 };
@@ -49,11 +50,14 @@ pub struct OpenOptions {
     pub patience: Duration,
     /// Only open what is there: neither make a database nor change its schema.
     pub only_look: bool,
+    /// Where it is noted what was acknowledged on a PostgreSQL database (H-4); for an SQLite file that
+    /// is beside it.
+    pub mark: Option<PathBuf>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { connections: 8, patience: Duration::from_secs(5), only_look: false }
+        Self { connections: 8, patience: Duration::from_secs(5), only_look: false, mark: None }
     }
 }
 
@@ -67,13 +71,17 @@ impl Store {
         keys: Arc<MasterKeys>,
         options: &OpenOptions,
     ) -> Result<Self, OpenError> {
-        let pools = match database {
-            Database::Sqlite(file) => open_sqlite(file, &keys, options).await?,
-            Database::Postgres(url) => open_postgres(url, &keys, options).await?,
+        let (pools, mark, used) = match database {
+            Database::Sqlite(file) => {
+                let (pools, used) = open_sqlite(file, &keys, options).await?;
+                (pools, Some(mark_of(file)), Some(Arc::new(used)))
+            }
+            Database::Postgres(url) => (open_postgres(url, &keys, options).await?, options.mark.clone(), None),
         };
+        let mark = Arc::new(Mark::new(mark));
         let chain_key = keys.digest_key(Purpose::AuditChain);
         let (acts, patience) = (Arc::new(Semaphore::new(1)), options.patience);
-        Ok(Self { pools, keys, chain_key, acts, patience })
+        Ok(Self { pools, keys, chain_key, acts, patience, mark, _use: used })
     }
 
     /// Makes the installation's row, or sees that it was made under a key of this ring: of several
@@ -93,7 +101,7 @@ impl Store {
     }
 }
 
-fn check_key(keys: &MasterKeys, made_with: Option<String>) -> Result<(), OpenError> {
+pub(crate) fn check_key(keys: &MasterKeys, made_with: Option<String>) -> Result<(), OpenError> {
     match made_with {
         Some(id) if !keys.has(&id) => Err(OpenError::WrongMasterKey(id, keys.ids())),
         _ => Ok(()),
@@ -102,9 +110,9 @@ fn check_key(keys: &MasterKeys, made_with: Option<String>) -> Result<(), OpenErr
 
 /// The key that a database was made with, asked before anything in it is changed. A database
 /// without that table has not been used.
-const MADE_WITH: &str = "SELECT master_key_id FROM installation";
+pub(crate) const MADE_WITH: &str = "SELECT master_key_id FROM installation";
 
-fn made_with(answer: Result<Option<String>, sqlx::Error>) -> Result<Option<String>, OpenError> {
+pub(crate) fn made_with(answer: Result<Option<String>, sqlx::Error>) -> Result<Option<String>, OpenError> {
     match answer {
         // PostgreSQL's code for it, and SQLite's words.
         Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42P01") => Ok(None),
@@ -113,7 +121,7 @@ fn made_with(answer: Result<Option<String>, sqlx::Error>) -> Result<Option<Strin
     }
 }
 
-fn sqlite_options(file: &Path, options: &OpenOptions) -> SqliteConnectOptions {
+pub(crate) fn sqlite_options(file: &Path, options: &OpenOptions) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(file)
         .journal_mode(SqliteJournalMode::Wal)
@@ -131,26 +139,53 @@ fn log_of(file: &Path) -> PathBuf {
     name.into()
 }
 
+/// Where it is noted what was acknowledged on a file.
+fn mark_of(file: &Path) -> PathBuf {
+    folder(file).join("portcullis.mark")
+}
+
+/// A lock file beside a database.
+fn lock_file(file: &Path, name: &str) -> Result<(std::fs::File, PathBuf), OpenError> {
+    let path = folder(file).join(name);
+    let mut private = std::fs::File::options();
+    private.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut private, 0o600);
+    let lock = private.open(&path).map_err(|e| OpenError::Io(path.clone(), e))?;
+    Ok((lock, path))
+}
+
+/// Who uses a file; shared by all, but for who replaces it. It goes with the file handle.
+pub(crate) fn use_of(file: &Path, alone: bool) -> Result<std::fs::File, OpenError> {
+    let (lock, path) = lock_file(file, "portcullis.use.lock")?;
+    let taken = if alone { lock.try_lock() } else { lock.try_lock_shared() };
+    match taken {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::InUse(file.to_owned())),
+        Err(std::fs::TryLockError::Error(e)) => Err(OpenError::Io(path, e)),
+    }
+}
+
 /// The folder of a file; a bare name is in the working directory.
-fn folder(file: &Path) -> &Path {
+pub(crate) fn folder(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> Result<Pools, OpenError> {
+async fn open_sqlite(
+    file: &Path,
+    keys: &MasterKeys,
+    options: &OpenOptions,
+) -> Result<(Pools, std::fs::File), OpenError> {
     assert_sqlite_version().await?;
     let there = is_there(file)?;
     if options.only_look && !there {
         return Err(OpenError::Absent(file.display().to_string()));
     }
-    let lock_file = folder(file).join("portcullis.lock");
-    let io = |e| OpenError::Io(lock_file.clone(), e);
+    let used = use_of(file, false)?;
     // Held while the schema changes, so that a server and a command that start together do not
     // both make the tables. The lock goes with the file handle.
-    let mut private = std::fs::File::options();
-    private.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut private, 0o600);
-    let lock = private.open(&lock_file).map_err(io)?;
+    let (lock, path) = lock_file(file, "portcullis.lock")?;
+    let io = |e| OpenError::Io(path, e);
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
         .await
         .map_err(|e| OpenError::Migration(e.to_string()))?
@@ -158,8 +193,8 @@ async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> R
     // Asked again under the lock: a program that started together may have made it meanwhile.
     if is_there(file)? {
         check_sqlite_file(file, options).await?;
-    } else if log_of(file).exists() {
-        return Err(OpenError::Lost(file.to_owned()));
+    } else if let Some(left) = [log_of(file), mark_of(file)].into_iter().find(|left| left.exists()) {
+        return Err(OpenError::Lost(file.to_owned(), left));
     } else {
         make_sqlite_file(file, options).await?;
     }
@@ -175,7 +210,7 @@ async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> R
     works_beside(version, &SQLITE, sqlx::query_scalar(WORKS_WITH).fetch_optional(&writer).await)?;
     drop(lock);
     let readers = pool(options.connections).connect_with(connect.pragma("query_only", "ON")).await?;
-    Ok(Pools::Sqlite { writer, readers })
+    Ok((Pools::Sqlite { writer, readers }, used))
 }
 
 /// Whether something has that name, a link that leads nowhere included: only where nothing is may a
@@ -194,7 +229,7 @@ const LOOKED_THROUGH: u64 = 64 * 1024 * 1024;
 
 /// Refuses a file that is not ours. An empty one is refused too: making a database over it would
 /// hide that one was lost.
-async fn check_sqlite_file(file: &Path, options: &OpenOptions) -> Result<(), OpenError> {
+pub(crate) async fn check_sqlite_file(file: &Path, options: &OpenOptions) -> Result<(), OpenError> {
     let length = file.metadata().map_err(|e| OpenError::Io(file.to_owned(), e))?.len();
     if length == 0 {
         return Err(OpenError::Empty(file.to_owned()));
@@ -263,7 +298,7 @@ async fn make_sqlite_file(file: &Path, options: &OpenOptions) -> Result<(), Open
 }
 
 /// An empty file that only its owner can read; SQLite gives its journals the same mode.
-fn private_file(path: &Path) -> std::io::Result<()> {
+pub(crate) fn private_file(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::File::options();
     options.create_new(true).write(true);
     #[cfg(unix)]
@@ -315,18 +350,22 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
 }
 
 /// The newest version that a database's schema was brought to.
-const SCHEMA_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
+pub(crate) const SCHEMA_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
 
-pub(crate) fn newest(ours: &Migrator) -> i64 {
+fn newest(ours: &Migrator) -> i64 {
     ours.iter().map(|m| m.version).max().unwrap_or(0)
 }
 
 /// The oldest schema whose program can work beside the present one, as the migrations say it.
-const WORKS_WITH: &str = "SELECT oldest FROM schema_works_with";
+pub(crate) const WORKS_WITH: &str = "SELECT oldest FROM schema_works_with";
 
 /// Refuses a schema of a later program, also only to look at, unless that says that this one can work
 /// beside it.
-fn works_beside(version: i64, ours: &Migrator, oldest: Result<Option<i64>, sqlx::Error>) -> Result<(), OpenError> {
+pub(crate) fn works_beside(
+    version: i64,
+    ours: &Migrator,
+    oldest: Result<Option<i64>, sqlx::Error>,
+) -> Result<(), OpenError> {
     let newest = newest(ours);
     if version <= newest {
         return Ok(());
@@ -341,7 +380,7 @@ fn works_beside(version: i64, ours: &Migrator, oldest: Result<Option<i64>, sqlx:
 
 /// What came of the migrations. A later one than this program knows is judged by [`works_beside`]: it is
 /// found before any is run, and all that this program knows have been run before it.
-fn migrate(outcome: Result<(), MigrateError>, ours: &Migrator) -> Result<(), OpenError> {
+pub(crate) fn migrate(outcome: Result<(), MigrateError>, ours: &Migrator) -> Result<(), OpenError> {
     match outcome {
         Err(MigrateError::VersionMissing(version)) if version > newest(ours) => Ok(()),
         other => other.map_err(|error| OpenError::Migration(error.to_string())),

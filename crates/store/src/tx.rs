@@ -8,6 +8,7 @@ use sqlx::{PgConnection, Sqlite, SqliteConnection, SqlitePool, Transaction, pool
 use crate::{
     error::{StoreError, is_unknown_commit},
     patience::{Ear, PgLink, PgNode},
+    mark::Mark,
     seal::{MasterKeys, Purpose},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +22,9 @@ pub struct Store {
     /// Acts of this node queue here rather than each in a connection.
     pub(crate) acts: Arc<Semaphore>,
     pub(crate) patience: Duration,
+    pub(crate) mark: Arc<Mark>,
+    /// Held while the database is open: nobody replaces its file meanwhile.
+    pub(crate) _use: Option<Arc<std::fs::File>>,
 }
 
 #[derive(Clone)]
@@ -57,6 +61,9 @@ pub(crate) enum Conn<'a> {
 pub struct Act {
     tx: Tx,
     pub(crate) keys: Arc<MasterKeys>,
+    /// Whether it is allowed while the database is on hold.
+    pub(crate) on_hold: bool,
+    mark: Arc<Mark>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -155,15 +162,29 @@ impl Store {
 
     /// A transaction for an act. On SQLite the one writer keeps acts apart; on PostgreSQL a lock
     /// taken as the first statement does, and each later statement sees what is committed by then.
+    /// While the database is on hold it cannot be committed (H-1).
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn act(&self) -> Result<Act, StoreError> {
+        self.begin_act(false).await
+    }
+
+    /// The same for the few acts that are done on hold: the operator's, which stop something or lift the
+    /// hold, and the one that begins it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn act_on_hold(&self) -> Result<Act, StoreError> {
+        self.begin_act(true).await
+    }
+
+    async fn begin_act(&self, on_hold: bool) -> Result<Act, StoreError> {
         let beginning = async {
             let turn = Arc::clone(&self.acts).acquire_owned().await.map_err(|_| StoreError::timed_out())?;
             let mut tx = self.write().await?;
             tx.lock(Lock::Acts, ALONE).await?;
-            Ok(Act { tx, keys: Arc::clone(&self.keys), _turn: turn })
+            Ok(Act { tx, keys: Arc::clone(&self.keys), on_hold, mark: Arc::clone(&self.mark), _turn: turn })
         };
         // One limit for all that it waits for.
         tokio::time::timeout(self.patience, beginning).await.unwrap_or_else(|_| Err(StoreError::timed_out()))
@@ -250,12 +271,20 @@ impl Act {
     /// Writes the records of this act and makes all of it last, or nothing (L-1).
     ///
     /// # Errors
-    /// As [`Tx::commit`]; [`StoreError::Corrupt`] without a record, since an act must leave one.
+    /// As [`Tx::commit`]; [`StoreError::Corrupt`] without a record, since an act must leave one;
+    /// [`StoreError::OnHold`].
     pub async fn commit(mut self, records: &[Entry]) -> Result<(), StoreError> {
         if records.is_empty() {
             return Err(StoreError::Corrupt("an act without an audit record".to_owned()));
         }
-        self.append_audit(records).await?;
+        let head = self.append_audit(records).await?;
+        self.tx.commit().await?;
+        self.mark.note(head);
+        Ok(())
+    }
+
+    /// Makes last where the database is, which is no act: nothing else was changed.
+    pub(crate) async fn settled(self) -> Result<(), StoreError> {
         self.tx.commit().await
     }
 }

@@ -49,8 +49,9 @@ pub(crate) async fn own_api(store: &Store, clock: &Clock, issuer: &str) -> Resul
     if let Some(api) = store.read().await?.api(OWN).await?.filter(|api| api.settings == settings) {
         return Ok(api);
     }
-    // In an act, so that of several nodes that start at once one makes it.
-    let mut act = store.act().await?;
+    // In an act, so that of several nodes that start at once one makes it. A database that was restored
+    // for another address is on hold, and is named anew all the same.
+    let mut act = store.act_on_hold().await?;
     let present = act.api(OWN).await?;
     let identifier = settings.identifier.clone();
     let entry = |event| Entry::done(clock.now(), By::Server, &Origin::default(), event, identifier.as_str());

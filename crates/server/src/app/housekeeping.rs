@@ -56,7 +56,7 @@ fn tell(outcome: Result<(), Failure>) {
 }
 
 impl App {
-    /// One sweep, whoever's turn it is.
+    /// One sweep, whoever's turn it is. On hold nothing in the database is touched (H-1).
     ///
     /// # Errors
     /// The database's; what was dropped before stays dropped.
@@ -68,11 +68,14 @@ impl App {
     /// What this node remembers by itself.
     async fn sweep_own(&self) -> Result<(), Failure> {
         self.refusals.forget_quiet();
-        self.record_unrecorded().await
+        if self.hold().await?.is_some() { Ok(()) } else { self.record_unrecorded().await }
     }
 
     /// What is in the database. Each part is done whatever becomes of the others.
     async fn sweep_shared(&self) -> Result<(), Failure> {
+        if self.hold().await?.is_some() {
+            return Ok(());
+        }
         let parts = [
             self.drop_sessions().await,
             self.drop_mails().await,

@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
     audit::{By, Entry, Event, Origin},
-    keys::{self, Algorithm, KeyRefused, Life, Rotation, SigningKey, State},
+    keys::{self, Algorithm, KeyRefused, Life, Rotation, SigningKey, State, Withdrawal},
     secret::ExposeSecret,
 };
 use portcullis_store::{Act, Purpose, Store, StoredKey};
@@ -53,7 +53,7 @@ impl Maker {
     }
 
     /// A key that is on record nowhere yet. Made before the act it is for: an RSA key takes its time.
-    async fn spare(&self, algorithm: Algorithm) -> Result<StoredKey, Failure> {
+    pub(crate) async fn spare(&self, algorithm: Algorithm) -> Result<StoredKey, Failure> {
         let bits = self.rsa_bits;
         let making = tokio::task::spawn_blocking(move || material::make(algorithm, bits));
         let (document, public) = making.await.map_err(|e| material::refused(&e.to_string()))??;
@@ -195,12 +195,17 @@ impl App {
         if let Doer::Caller(caller) = doer {
             caller.super_admin()?;
         }
-        let mut keys = key_facts(self.store.read().await?.signing_keys().await?);
+        let mut keys = self.keys_on_record().await?;
         keys.reverse();
         Ok(keys)
     }
 
-    /// An act on keys: while it lasts no token is issued, on any node.
+    /// The same for the server itself, the oldest first.
+    pub(crate) async fn keys_on_record(&self) -> Result<Vec<SigningKey>, Failure> {
+        Ok(key_facts(self.store.read().await?.signing_keys().await?))
+    }
+
+    /// An act on keys: while it lasts no token is issued, on any node. The operator's is done on hold, too.
     async fn key_act(&self, doer: Doer<'_>) -> Result<(Act, By, Origin), Failure> {
         match doer {
             Doer::Caller(caller) => {
@@ -208,7 +213,7 @@ impl App {
                 Ok((act, caller.by(), caller.origin))
             }
             Doer::Operator => {
-                let mut act = self.store.act().await?;
+                let mut act = self.store.act_on_hold().await?;
                 act.hold_tokens().await?;
                 Ok((act, By::Operator, Origin::default()))
             }
@@ -283,30 +288,43 @@ impl App {
         let present = key_facts(act.signing_keys().await?);
         let key = found(&present)?;
         let withdrawal = keys::withdraw(&present, &key, now)?;
-        let mut entry = Entry::done(now, by, &origin, Event::KeyWithdrawn, kid)
-            .with("algorithm", key.algorithm.code())
-            .with("state", key.life.state(now).code())
-            .with("reason", reason);
-        act.withdraw_key(kid, now).await?;
-        if let Some(active) = withdrawal.active {
-            act.activate_key(&active, now).await?;
-            entry = entry.with("active", active);
-        }
-        if withdrawal.needs_upcoming {
-            entry = entry.with("upcoming", self.maker.add(&mut act, spare, State::Upcoming, now).await?);
-        }
+        let entry = Entry::done(now, by, &origin, Event::KeyWithdrawn, kid).with("reason", reason);
+        let entry = self.carry_out_withdrawal(&mut act, (&key, &withdrawal, spare), entry, now).await?;
         act.commit(&[entry]).await?;
         Ok(key)
     }
 
+    /// Writes a withdrawal, and gives the record of it.
+    pub(crate) async fn carry_out_withdrawal(
+        &self,
+        act: &mut Act,
+        (key, withdrawal, spare): (&SigningKey, &Withdrawal, StoredKey),
+        entry: Entry,
+        now: Timestamp,
+    ) -> Result<Entry, Failure> {
+        let mut entry = entry.with("algorithm", key.algorithm.code()).with("state", key.life.state(now).code());
+        act.withdraw_key(&key.kid, now).await?;
+        if let Some(active) = &withdrawal.active {
+            act.activate_key(active, now).await?;
+            entry = entry.with("active", active.as_str());
+        }
+        if withdrawal.needs_upcoming {
+            entry = entry.with("upcoming", self.maker.add(act, spare, State::Upcoming, now).await?);
+        }
+        Ok(entry)
+    }
+
     /// What time brings: rotations that are due, and keys whose last token has ended. Each is done
-    /// once, whichever node comes first.
+    /// once, whichever node comes first. On hold nothing is done (H-1).
     ///
     /// # Errors
     /// The database's; what was done before stays done.
     pub async fn tend_keys(&self) -> Result<(), Failure> {
         let now = self.clock.now();
         let mut tx = self.store.read().await?;
+        if tx.hold().await?.is_some() {
+            return Ok(());
+        }
         let present = key_facts(tx.key_set(now).await?.1);
         let retired = tx.has_retired_keys(now).await?;
         drop(tx);

@@ -362,6 +362,9 @@ impl Letter<'_> {
                         RevocationReason::OwnerDeleted => {
                             format!("The credential {client_id} was revoked because your account was deleted.")
                         }
+                        RevocationReason::ByOperator => {
+                            format!("The credential {client_id} was revoked by the operator of the server.")
+                        }
                     },
                     "Programs that used it have stopped: no new tokens, and none of its tokens works. That is final.".to_owned(),
                 ],

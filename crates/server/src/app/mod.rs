@@ -13,6 +13,7 @@ pub(crate) mod digests;
 pub mod dpop;
 pub mod federation;
 pub(crate) mod first_factor;
+pub mod hold;
 pub mod housekeeping;
 pub mod identities;
 pub mod introspection;
@@ -184,6 +185,7 @@ impl App {
     /// When the database or the master keys fail.
     pub async fn start(store: Store, clock: Clock, config: Config) -> Result<Arc<Self>, Failure> {
         store.claim(clock.random(), clock.now()).await.map_err(|e| Failure::Internal(e.to_string()))?;
+        hold::settle(&store, &clock).await?;
         let maker = Maker::new(&store, &clock, &config);
         maker.prepare().await?;
         let signer = Arc::new(Signer::load(store.clone(), clock.clone(), &config.public_url).await?);

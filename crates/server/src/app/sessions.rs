@@ -152,6 +152,8 @@ impl App {
     /// [`Failure::Busy`].
     pub async fn sign_in(&self, email: &str, password: SecretText, origin: Origin) -> Result<SignedIn, Failure> {
         let email = Email::parse(email)?;
+        // The password may have been changed since: on hold nobody learns whether it was right (H-1).
+        self.works().await?;
         let (user, hash) = self.check_password(&email, password, By::Stranger, &origin, Event::SignedIn).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;

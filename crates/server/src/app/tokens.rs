@@ -281,12 +281,16 @@ impl Gate {
                 }
             }
             Err(error) => {
-                error.log();
-                tracing::error!(%error, requests = batch.len(), "token requests were not served");
+                // That it is on hold was said at the start.
+                if !matches!(error, Failure::OnHold) {
+                    error.log();
+                    tracing::error!(%error, requests = batch.len(), "token requests were not served");
+                }
                 for request in batch {
                     // No token left the server, so repeating is safe in every case.
                     let failure = match &error {
                         Failure::Internal(what) => Failure::Internal(what.clone()),
+                        Failure::OnHold => Failure::OnHold,
                         _ => Failure::Busy,
                     };
                     let _ = request.answer.send(Err(ClientRefused::Failed(failure).into()));

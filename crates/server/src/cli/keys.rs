@@ -75,7 +75,11 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
     Algorithm::from_code(text).ok_or_else(|| "choose ES256, EdDSA or RS256".to_owned())
 }
 
-async fn app(configuration: &Configuration) -> Result<Arc<App>, String> {
+/// The app of a database that is there, for commands that change something in it.
+///
+/// # Errors
+/// What is wrong with the configuration, or with what was found.
+pub(crate) async fn app(configuration: &Configuration) -> Result<Arc<App>, String> {
     let config = configuration.load()?;
     is_of(&config).await?;
     let store = open::existing_to_change(&config).await?;

@@ -19,7 +19,7 @@ pub struct Opened {
 }
 
 /// Makes a folder that only its owner can enter, if it is not there.
-fn private_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -79,11 +79,18 @@ fn write_key_file(path: &Path, key: &[u8; KEY_BYTES], draft: u64) -> io::Result<
 /// Also when there is none: looking into the wrong folder must not make one.
 pub async fn existing(config: &Config) -> Result<Store, String> {
     let options = OpenOptions { only_look: true, ..options(config) };
-    let keys = present_keys(config)?.ok_or_else(|| {
+    Store::open(&config.database, keys(config)?, &options).await.map_err(|e| e.to_string())
+}
+
+/// The master keys, which have to be there.
+///
+/// # Errors
+/// When they are not.
+pub(crate) fn keys(config: &Config) -> Result<Arc<MasterKeys>, String> {
+    present_keys(config)?.map(Arc::new).ok_or_else(|| {
         let file = config.master_key_file.display();
         format!("there is no master key at {file}: give the right --data-dir or --master-key-file")
-    })?;
-    Store::open(&config.database, Arc::new(keys), &options).await.map_err(|e| e.to_string())
+    })
 }
 
 /// Opens a store that is there already, for commands that change something in it.
@@ -96,7 +103,8 @@ pub async fn existing_to_change(config: &Config) -> Result<Store, String> {
 }
 
 fn options(config: &Config) -> OpenOptions {
-    OpenOptions { connections: config.database_connections, ..OpenOptions::default() }
+    let mark = Some(config.data_dir.join("portcullis.mark"));
+    OpenOptions { connections: config.database_connections, mark, ..OpenOptions::default() }
 }
 
 /// Opens the store. A master key is made only for a database that has none yet, and is written

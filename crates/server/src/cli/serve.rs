@@ -6,7 +6,7 @@ use portcullis_domain::secret::ExposeSecret;
 use portcullis_store::Database;
 
 use crate::{
-    app::{App, housekeeping, keys, outbox},
+    app::{App, hold, housekeeping, keys, outbox},
     cli::open::{self, Opened},
     clock::Clock,
     config::{Config, MailWay},
@@ -50,6 +50,10 @@ pub async fn run(config: &Config) -> Result<(), String> {
             config.master_key_file.display()
         );
     }
+    if let Some(hold) = app.hold().await.map_err(|f| f.to_string())? {
+        say!("  ON HOLD       since {}: {}", hold.since, hold.why.label());
+        say!("                No token is issued and none is active until `portcullis hold lift`.");
+    }
     if let Some(token) = app.set_up_token().await.map_err(|f| f.to_string())? {
         say!("  Set up        {}/setup/{}", config.public_url, token.expose_secret());
         say!("                Open this link once to make the first Super Admin.");
@@ -57,8 +61,10 @@ pub async fn run(config: &Config) -> Result<(), String> {
     let sweeper = tokio::spawn(housekeeping::run(Arc::clone(&app)));
     let sender = tokio::spawn(outbox::run(Arc::clone(&app)));
     let keeper = tokio::spawn(keys::run(Arc::clone(&app)));
+    let watcher = tokio::spawn(hold::watch(Arc::clone(&app)));
     server.run(stopped()).await;
     keeper.abort();
+    watcher.abort();
     sweeper.abort();
     sender.abort();
     // A database that is gone without a word does not keep the process.

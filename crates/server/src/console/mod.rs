@@ -128,6 +128,7 @@ fn title(failure: &Failure) -> &'static str {
         Failure::StepOver => "Begin again",
         Failure::Locked(_) => "Too many attempts",
         Failure::Busy | Failure::Unavailable(_) | Failure::Unknown(_) => "Not available right now",
+        Failure::OnHold => "On hold",
         Failure::Conflict => "Changed by somebody else",
         _ => "Something went wrong",
     }
@@ -144,6 +145,7 @@ fn message(failure: &Failure) -> Response {
             LinkRefused::Expired(LinkPurpose::Invitation) | LinkRefused::Replaced(LinkPurpose::Invitation),
         ) => ("/sign-in", "Go to the sign-in"),
         Failure::Link(_) => ("/forgot-password", "Ask for a new link"),
+        Failure::OnHold => ("/sign-in", "Try again"),
         _ => ("/", "Go to the overview"),
     };
     let content = Message { link: Some(link), ..Message::new("", title(failure), failure.to_string()) };

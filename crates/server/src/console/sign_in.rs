@@ -67,13 +67,14 @@ pub(crate) fn local(next: Option<String>) -> Option<String> {
 /// `GET /sign-in`.
 ///
 /// # Errors
-/// When the database cannot tell whether somebody is signed in already.
+/// On hold, and when the database cannot tell whether somebody is signed in already.
 pub async fn page(
     State(app): State<Arc<App>>,
     Extension(origin): Extension<Origin>,
     headers: HeaderMap,
     Asked(arriving): Asked<Arriving>,
 ) -> Answer {
+    app.works().await?;
     let problem = arriving.problem.as_deref().and_then(FederationRefused::from_code);
     if let Some(cookie) = session_cookie(&headers)
         && app.identify_session(&cookie, origin).await.is_ok()

@@ -20,6 +20,7 @@ mod discovery;
 mod doctor;
 mod dpop;
 mod federation;
+mod hold;
 mod introspect;
 mod journey;
 mod keys;

@@ -39,6 +39,8 @@ struct State {
     followers: usize,
     is_looking: bool,
     recent: VecDeque<Arc<Change>>,
+    /// The line of the log that all this is of.
+    line: i64,
     /// `recent` has all changes after this record…
     from: i64,
     /// …and up to this one.
@@ -52,6 +54,8 @@ pub(crate) struct Looks {
     pub(crate) succeeded: u64,
     /// The last record that the last one saw.
     pub(crate) head: i64,
+    /// The line that it is of.
+    pub(crate) line: i64,
 }
 
 /// A follower's place.
@@ -114,10 +118,13 @@ impl Feed {
         self.looks.subscribe()
     }
 
-    /// The changes after a record, and the last record that was looked at; `None` when they are not
-    /// in memory.
-    pub(crate) fn recent_after(&self, seq: i64) -> Option<(Vec<Arc<Change>>, i64)> {
+    /// The changes after a record of a line, and the last record that was looked at; `None` when they
+    /// are not in memory.
+    pub(crate) fn recent_after(&self, line: i64, seq: i64) -> Option<(Vec<Arc<Change>>, i64)> {
         let state = self.state();
+        if state.line != line {
+            return None;
+        }
         if seq >= state.head {
             return Some((Vec::new(), seq));
         }
@@ -149,23 +156,23 @@ impl Feed {
         }
     }
 
-    async fn look_once(&self, store: &Store, at: &mut Option<i64>) -> Result<(), StoreError> {
+    async fn look_once(&self, store: &Store, at: &mut Option<(i64, i64)>) -> Result<(), StoreError> {
         let mut tx = store.read().await?;
         loop {
             let page = match *at {
-                Some(seq) => tx.changes_after(seq, PAGE).await?,
+                Some((line, seq)) => tx.changes_after(line, seq, PAGE).await?.map(|page| (line, page)),
                 None => None,
             };
-            let Some(page) = page else {
-                // The beginning, or the log was dropped behind it: what was before is in the log, or
-                // nobody can tell.
-                let head = tx.log_ends().await?.head;
-                *at = Some(head);
-                self.seen(head, None);
+            let Some((line, page)) = page else {
+                // The beginning, or the log was dropped behind it, or it is another line: what was before
+                // is in the log, or nobody can tell.
+                let ends = tx.log_ends().await?;
+                *at = Some((ends.line, ends.head));
+                self.seen((ends.line, ends.head), None);
                 return Ok(());
             };
-            *at = Some(page.until);
-            self.seen(page.until, Some(page.changes));
+            *at = Some((line, page.until));
+            self.seen((line, page.until), Some(page.changes));
             if page.is_last {
                 return Ok(());
             }
@@ -173,10 +180,10 @@ impl Feed {
     }
 
     /// Keeps what a look saw, and wakes the followers if it is anything new.
-    fn seen(&self, head: i64, changes: Option<Vec<Change>>) {
+    fn seen(&self, (line, head): (i64, i64), changes: Option<Vec<Change>>) {
         {
             let mut state = self.state();
-            state.head = head;
+            (state.line, state.head) = (line, head);
             match changes {
                 Some(changes) => state.recent.extend(changes.into_iter().map(Arc::new)),
                 None => {
@@ -192,8 +199,8 @@ impl Feed {
         }
         self.looks.send_if_modified(|looks| {
             looks.succeeded += 1;
-            let is_new = looks.head != head;
-            looks.head = head;
+            let is_new = (looks.line, looks.head) != (line, head);
+            (looks.line, looks.head) = (line, head);
             is_new
         });
     }

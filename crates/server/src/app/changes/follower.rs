@@ -64,6 +64,8 @@ struct Follower {
     key: PresentedKey,
     looks: watch::Receiver<Looks>,
     frames: mpsc::Sender<Bytes>,
+    /// The line of the log that its numbers are of.
+    line: i64,
     /// The record up to which it was told all.
     at: i64,
     /// Seconds since it was told that it is still connected.
@@ -89,15 +91,18 @@ impl App {
         // First this, then the log is read: what is recorded in between is in both, not in neither.
         let looks = self.feed.looks();
         let ends = self.store.read().await?.log_ends().await?;
-        let known = last_id.map(|id| id.parse().ok().filter(|id| (ends.trimmed..=ends.head).contains(id)));
+        let known = last_id.map(|id| {
+            number(id).filter(|(line, seq)| *line == ends.line && (ends.trimmed..=ends.head).contains(seq))
+        });
         let (beginning, at) = match known {
             None => (Beginning::Snapshot, ends.head),
             Some(None) => (Beginning::Reset, ends.head),
-            Some(Some(id)) => (Beginning::Resumed, id),
+            Some(Some((_, seq))) => (Beginning::Resumed, seq),
         };
         let (frames, stream) = mpsc::channel(1);
         let app = Arc::clone(self);
-        let follower = Follower { app, key, looks, frames, at, silent_for: 0, succeeded: 0, _place: place };
+        let line = ends.line;
+        let follower = Follower { app, key, looks, frames, line, at, silent_for: 0, succeeded: 0, _place: place };
         tokio::spawn(async move {
             follower.run(beginning).await;
             drop(held);
@@ -131,7 +136,7 @@ impl Follower {
         }
         // After a snapshot, too: what was recorded while it was read comes in its order, before the hello.
         self.tell_from_log().await?;
-        let hello = event("hello", Some(self.at), &json!({ "at": self.app.clock.now().as_second() }));
+        let hello = event("hello", Some((self.line, self.at)), &json!({ "at": self.app.clock.now().as_second() }));
         self.send(hello).await?;
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -178,7 +183,7 @@ impl Follower {
     /// What was recorded after what it knows, from the log.
     async fn tell_from_log(&mut self) -> Result<(), Ended> {
         loop {
-            let page = self.read().await?.changes_after(self.at, PAGE).await?.ok_or(Ended::Unread)?;
+            let page = self.read().await?.changes_after(self.line, self.at, PAGE).await?.ok_or(Ended::Unread)?;
             self.send(self.events(page.changes.iter())).await?;
             self.at = page.until;
             if page.is_last {
@@ -189,24 +194,29 @@ impl Follower {
 
     /// The same from memory, if it is there.
     async fn tell_recent(&mut self) -> Result<(), Ended> {
-        let Some((changes, head)) = self.app.feed.recent_after(self.at) else { return self.tell_from_log().await };
+        let Some((changes, head)) = self.app.feed.recent_after(self.line, self.at) else {
+            return self.tell_from_log().await;
+        };
         self.send(self.events(changes.iter().map(Arc::as_ref))).await?;
         self.at = head;
         Ok(())
     }
 
     fn events<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> String {
-        changes.filter(|change| change.what.concerns(self.key.api.id)).map(change_event).collect()
+        changes
+            .filter(|change| change.what.concerns(self.key.api.id))
+            .map(|change| change_event(self.line, change))
+            .collect()
     }
 
     /// Says that it is still connected, when it is time and the truth was read: the log by who looks,
     /// the key here.
     async fn second_passed(&mut self) -> Result<(), Ended> {
         self.silent_for += 1;
-        let Looks { succeeded, head } = *self.looks.borrow();
+        let Looks { succeeded, head, line } = *self.looks.borrow();
         let is_looked = std::mem::replace(&mut self.succeeded, succeeded) != succeeded;
-        if is_looked && self.silent_for > 1 && head < self.at {
-            // The log is shorter than what was told from it: it is that of a copy, or of another server.
+        if is_looked && self.silent_for > 1 && (line != self.line || head < self.at) {
+            // The log is another one, or shorter than what was told from it: that of a copy.
             return Err(Ended::Unread);
         }
         if is_looked && self.silent_for >= KEEP_ALIVE {
@@ -247,19 +257,29 @@ impl Follower {
     }
 }
 
-/// An event of the stream.
-fn event(name: &str, id: Option<i64>, data: &serde_json::Value) -> String {
-    let mut text = format!("event: {name}\n");
-    if let Some(id) = id {
-        // Writing to a String does not fail.
-        let _ = writeln!(text, "id: {id}");
+/// A number of the log and its line, as followers send them back.
+fn number(id: &str) -> Option<(i64, i64)> {
+    match id.split_once('-') {
+        Some((seq, line)) => Some((i64::from_str_radix(line, 16).ok()?, seq.parse().ok()?)),
+        None => Some((0, id.parse().ok()?)),
     }
+}
+
+/// An event of the stream. Its id is the number of the record, and the line once a hold was lifted.
+fn event(name: &str, id: Option<(i64, i64)>, data: &serde_json::Value) -> String {
+    let mut text = format!("event: {name}\n");
+    // Writing to a String does not fail.
+    let _ = match id {
+        Some((0, seq)) => writeln!(text, "id: {seq}"),
+        Some((line, seq)) => writeln!(text, "id: {seq}-{line:x}"),
+        None => Ok(()),
+    };
     let _ = write!(text, "data: {data}\n\n");
     text
 }
 
-fn change_event(change: &Change) -> String {
-    let (id, at) = (Some(change.seq), change.at.as_second());
+fn change_event(line: i64, change: &Change) -> String {
+    let (id, at) = (Some((line, change.seq)), change.at.as_second());
     match &change.what {
         Changed::Credential { client_id, index, status } => {
             credential_event(id, client_id.as_str(), *index, *status, at)
@@ -269,10 +289,10 @@ fn change_event(change: &Change) -> String {
     }
 }
 
-fn credential_event(id: Option<i64>, client_id: &str, index: u32, status: TokenStatus, at: i64) -> String {
+fn credential_event(id: Option<(i64, i64)>, client_id: &str, index: u32, status: TokenStatus, at: i64) -> String {
     event("credential", id, &json!({ "client_id": client_id, "idx": index, "state": status.code(), "at": at }))
 }
 
-fn token_event(id: Option<i64>, jti: Uuid, exp: i64, at: i64) -> String {
+fn token_event(id: Option<(i64, i64)>, jti: Uuid, exp: i64, at: i64) -> String {
     event("token", id, &json!({ "jti": jti, "exp": exp, "at": at }))
 }

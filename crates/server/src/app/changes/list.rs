@@ -40,7 +40,8 @@ const TTL: u32 = 1;
 pub struct Lists(Mutex<Option<Kept>>);
 
 struct Kept {
-    /// The record it is true up to.
+    /// The line of the log, and the record it is true up to.
+    line: i64,
     seq: i64,
     list: StatusList,
     /// A digest of it.
@@ -85,15 +86,15 @@ fn compressed(bytes: &[u8]) -> io::Result<String> {
 }
 
 impl Kept {
-    fn of(seq: i64, list: StatusList) -> Result<Self, Failure> {
+    fn of((line, seq): (i64, i64), list: StatusList) -> Result<Self, Failure> {
         let tag = assets::tag(list.bytes());
         let lst = compressed(list.bytes()).map_err(|e| Failure::Internal(format!("status list: {e}")))?;
-        Ok(Self { seq, list, tag, lst, signed: None })
+        Ok(Self { line, seq, list, tag, lst, signed: None })
     }
 
     /// The list read from the credentials, and then from what was recorded meanwhile.
     async fn read(app: &App, tx: &mut Tx) -> Result<Self, Failure> {
-        let seq = tx.log_ends().await?.head;
+        let ends = tx.log_ends().await?;
         let now = app.clock.now();
         let mut list = StatusList::default();
         let (mut after, mut is_last) = (0, false);
@@ -105,14 +106,14 @@ impl Kept {
                 list.set(after, client.credential.standing(&client.owner, now).into());
             }
         }
-        Self::of(seq, list)
+        Self::of((ends.line, ends.head), list)
     }
 
     /// The same list with what was recorded since; `None` when that cannot be told.
     async fn continued(&self, tx: &mut Tx) -> Result<Option<Self>, Failure> {
         let (mut seq, mut list) = (self.seq, self.list.clone());
         loop {
-            let Some(page) = tx.changes_after(seq, PAGE).await? else { return Ok(None) };
+            let Some(page) = tx.changes_after(self.line, seq, PAGE).await? else { return Ok(None) };
             for change in page.changes {
                 if let Changed::Credential { index, status, .. } = change.what {
                     list.set(index, status);
@@ -125,9 +126,9 @@ impl Kept {
         }
         if list == self.list {
             let (tag, lst, signed) = (self.tag.clone(), self.lst.clone(), self.signed.clone());
-            return Ok(Some(Self { seq, list, tag, lst, signed }));
+            return Ok(Some(Self { line: self.line, seq, list, tag, lst, signed }));
         }
-        Self::of(seq, list).map(Some)
+        Self::of((self.line, seq), list).map(Some)
     }
 }
 
@@ -150,13 +151,13 @@ impl App {
     /// The database's: never a list of before (I6).
     pub async fn status_list(&self) -> Result<Served, Failure> {
         let mut tx = self.store.read().await?;
-        let head = tx.log_ends().await?.head;
+        let ends = tx.log_ends().await?;
         let version = tx.key_set_version().await?;
         let keys = self.signer.at(&mut tx, version).await?;
         drop(tx);
         let mut kept = self.lists.0.lock().await;
-        // Also a log that is shorter than before, of a database brought back from a copy, makes it anew.
-        let list = match kept.take_if(|k| k.seq == head) {
+        // A log of another line, of a database brought back from a copy, makes it anew.
+        let list = match kept.take_if(|k| (k.line, k.seq) == (ends.line, ends.head)) {
             Some(current) => current,
             None => self.list_up_to_date(kept.as_ref()).await?,
         };

@@ -82,7 +82,7 @@ async fn c11_of_200_acts_at_once_nothing_is_lost_and_nothing_told_twice(world: W
     }
     acts.join_all().await;
     assert_eq!(ana.person.at(&node).revoke().await.status(), StatusCode::OK);
-    let page = world.app.store.read().await.unwrap().changes_after(0, 100_000).await.unwrap().unwrap();
+    let page = world.app.store.read().await.unwrap().changes_after(0, 0, 100_000).await.unwrap().unwrap();
     let happened: Vec<i64> = page.changes.iter().map(|c| c.seq).collect();
     let revoked = page.changes.iter().filter(|c| matches!(c.what, Changed::Token { .. })).count();
     assert_eq!(revoked, 200);

@@ -116,6 +116,11 @@ impl Process {
 
     /// Starts the server and waits until it is ready.
     pub fn start(&mut self) {
+        self.start_until("ready");
+    }
+
+    /// Starts the server and waits until this about its health is so.
+    pub fn start_until(&mut self, health: &str) {
         self.runs += 1;
         let out = File::create(self.log("out")).unwrap();
         let err = File::create(self.log("err")).unwrap();
@@ -123,7 +128,7 @@ impl Process {
         command.arg("serve").args(self.flags()).stdin(Stdio::null()).stdout(out).stderr(err);
         self.child = Some(command.spawn().unwrap());
         for _ in 0..3000 {
-            if self.is_ready() {
+            if self.is(health) {
                 return;
             }
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();
@@ -133,9 +138,9 @@ impl Process {
         panic!("the server is not ready: {}", self.output());
     }
 
-    fn is_ready(&self) -> bool {
+    fn is(&self, health: &str) -> bool {
         let Ok(mut stream) = TcpStream::connect(self.address) else { return false };
-        let asked = stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let asked = write!(stream, "GET /health/{health} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
         asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
     }

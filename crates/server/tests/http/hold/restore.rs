@@ -1,0 +1,276 @@
+//! `portcullis backup`, `restore` and `hold`, with the real program.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::{
+    cli::assert_refused,
+    support::{cookie_of, process::Process},
+};
+
+const MARIA: &str = "maria@acme.example";
+const PASSWORD: &str = "tide lantern walnut orbit";
+const CREDENTIAL: &str = "/api/v1/users/me/credential";
+
+/// Maria, signed in at a server.
+struct Maria {
+    client: Client,
+    url: String,
+    cookie: String,
+}
+
+impl Maria {
+    async fn sign_in(process: &Process) -> Self {
+        let (client, url) = (Client::new(), process.url());
+        let body = json!({ "email": MARIA, "password": PASSWORD });
+        let sent = client.post(format!("{url}/api/v1/session")).json(&body).send().await.unwrap();
+        assert_eq!(sent.status(), StatusCode::CREATED);
+        Self { cookie: cookie_of(&sent).unwrap(), url, client }
+    }
+
+    async fn act(&self, act: &str) -> Value {
+        let request = self.client.request(Method::POST, format!("{}{CREDENTIAL}/{act}", self.url));
+        let response = request.header("cookie", &self.cookie).send().await.unwrap();
+        assert!(response.status().is_success(), "{act}: {}", response.status());
+        response.json().await.unwrap()
+    }
+
+    /// A new credential: Client ID and Client Secret.
+    async fn generate(&self) -> (String, String) {
+        let made = self.act("generate").await;
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        (text("client_id"), text("client_secret"))
+    }
+}
+
+async fn ask(url: &str, (id, secret): &(String, String)) -> (StatusCode, Value) {
+    let request = Client::new().post(format!("{url}/oauth/token")).basic_auth(id, Some(secret));
+    let response = request.form(&[("grant_type", "client_credentials")]).send().await.unwrap();
+    (response.status(), response.json().await.unwrap())
+}
+
+/// A text as it stands in a database file.
+async fn texts(file: &Path, sql: &str) -> Vec<String> {
+    let options = SqliteConnectOptions::new().filename(file).read_only(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await.unwrap()
+}
+
+fn backup(process: &Process, name: &str) -> String {
+    let file = process.folder().join(name).display().to_string();
+    let made = process.run_here(&["backup", &file], "");
+    assert_eq!(made.code, 0, "{made:?}");
+    for words in ["It is whole:", "Head: ", "issues nothing until", "The master key is not in it"] {
+        assert!(made.out.contains(words), "{words}: {made:?}");
+    }
+    file
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brings_no_revoked_credential_back() {
+    let mut process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    process.start();
+    let maria = Maria::sign_in(&process).await;
+    let first = maria.generate().await;
+    maria.act("revoke").await;
+    let second = maria.generate().await;
+    let (url, client) = (process.url(), second.clone());
+    let load = tokio::spawn(async move {
+        let mut issued = 0_u64;
+        while ask(&url, &client).await.0 == StatusCode::OK {
+            issued += 1;
+        }
+        issued
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (file, process) =
+        tokio::task::spawn_blocking(move || (backup(&process, "copy.db"), process)).await.unwrap();
+    let mut process = process;
+    let copy = Path::new(&file);
+    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let sql = "SELECT client_id FROM credentials WHERE revoked_at IS NOT NULL AND client_id <> 'pcc_00000000000000000000'";
+    assert_eq!(texts(copy, sql).await, [first.0.clone()]);
+    assert!(!texts(copy, "SELECT user_agent FROM issued_tokens").await.is_empty());
+    let key = std::fs::read_to_string(process.data("master.key")).unwrap();
+    let key = key.lines().find(|l| !l.starts_with('#')).unwrap();
+    let raw: Vec<u8> = (0..64).step_by(2).map(|at| u8::from_str_radix(&key[at..at + 2], 16).unwrap()).collect();
+    let bytes = std::fs::read(copy).unwrap();
+    assert!(!bytes.windows(32).any(|w| w == raw) && !bytes.windows(64).any(|w| w == key.as_bytes()));
+    assert_refused(&process.run_here(&["backup", &file], ""), &["is there already"]);
+
+    maria.act("revoke").await;
+    assert!(load.await.unwrap() > 0, "it went on until the revocation");
+    let third = maria.generate().await;
+    assert_refused(&process.run_here(&["restore", &file, "--replace"], ""), &["in use by a server"]);
+    process.terminate();
+    assert_refused(&process.run_here(&["restore", &file], ""), &["--replace", "nothing was changed"]);
+    let restored = process.run_here(&["restore", &file, "--replace"], "");
+    assert_eq!(restored.code, 0, "{restored:?}");
+    let replay = restored.out.split("--replay-from ").nth(1).unwrap().split('`').next().unwrap();
+    let old = replay.split(';').next().unwrap().to_owned();
+
+    process.start_until("live");
+    assert!(process.output().contains("ON HOLD"), "{}", process.output());
+    for client in [&first, &second, &third] {
+        let (status, body) = ask(&process.url(), client).await;
+        assert_eq!((status, &body["error"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("temporarily_unavailable")));
+    }
+    let shown = process.run_here(&["hold", "show"], "");
+    assert!(shown.out.contains("it is a backup") && shown.out.contains(&second.0), "{shown:?}");
+    assert_eq!(process.run_here(&["hold", "lift"], "").code, 2, "something has to be said");
+    let both = process.run_here(&["hold", "lift", "--nothing-was-stopped", "--revoke-all"], "");
+    assert_eq!(both.code, 2, "{both:?}");
+    let lifted = process.run_here(&["hold", "lift", "--replay-from", &old], "");
+    assert_eq!(lifted.code, 0, "{lifted:?}");
+    assert!(lifted.out.contains(&format!("Revocation of credentials of {}", second.0)), "{lifted:?}");
+    for client in [&first, &second, &third] {
+        let (status, body) = ask(&process.url(), client).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
+    }
+    let fourth = Maria::sign_in(&process).await.generate().await;
+    assert_eq!(ask(&process.url(), &fourth).await.0, StatusCode::OK);
+    assert_refused(&process.run_here(&["hold", "lift", "--revoke-all"], ""), &["not on hold"]);
+    assert_eq!(process.run_here(&["audit", "verify"], "").code, 0);
+}
+
+#[test]
+fn h4_a_backup_and_a_copy_that_were_put_back_by_hand_are_on_hold() {
+    let mut process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    let file = backup(&process, "copy.db");
+    let by_hand = process.folder().join("by-hand.db");
+    std::fs::copy(process.data("portcullis.db"), &by_hand).unwrap();
+    process.super_admin("joao@acme.example", PASSWORD);
+    let show = |process: &Process| process.run_here(&["hold", "show"], "").out;
+    assert!(show(&process).contains("not on hold"));
+
+    std::fs::copy(&file, process.data("portcullis.db")).unwrap();
+    assert!(show(&process).contains("it is a backup"));
+    std::fs::copy(&by_hand, process.data("portcullis.db")).unwrap();
+    process.start_until("live");
+    assert!(show(&process).contains("lacks records that were acknowledged"), "{}", show(&process));
+    let list = process.folder().join("revoked");
+    std::fs::write(&list, "# none that we know\npcc_11111111111111111111\n").unwrap();
+    let lifted = process.run_here(&["hold", "lift", "--revoke-list", &list.display().to_string()], "");
+    assert!(lifted.code == 0 && lifted.out.contains("Nothing to revoke: pcc_11111111111111111111"), "{lifted:?}");
+    std::fs::write(&list, "joao@acme.example\n").unwrap();
+    let wrong = process.run_here(&["hold", "lift", "--revoke-list", &list.display().to_string()], "");
+    assert_refused(&wrong, &["not a Client ID"]);
+    assert!(show(&process).contains("not on hold"));
+    assert_eq!(process.run_here(&["hold", "begin"], "").code, 0);
+    assert!(show(&process).contains("the operator put it on hold"));
+    let lifted = process.run_here(&["hold", "lift", "--nothing-was-stopped"], "");
+    assert_eq!(lifted.code, 0, "{lifted:?}");
+}
+
+#[test]
+fn what_is_not_a_backup_of_ours_is_not_restored_and_nothing_is_changed() {
+    let process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    let file = backup(&process, "copy.db");
+    let good = std::fs::read(&file).unwrap();
+    let before = std::fs::read(process.data("portcullis.db")).unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = process.folder().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let mut damaged = good.clone();
+    damaged[8192..12_288].fill(0xff);
+    let cases = [
+        (put("empty", b""), "is empty"),
+        (
+            put(
+                "foreign",
+                b"SQLite format 3\0 but not ours, and so on for a while, until it is long enough for a header",
+            ),
+            "is not a Portcullis database",
+        ),
+        (put("damaged", &damaged), "damaged"),
+        (put("cut", &good[..good.len() / 2]), "damaged"),
+        (process.folder().join("nowhere").display().to_string(), "No such file"),
+    ];
+    for (file, words) in &cases {
+        assert_refused(&process.run_here(&["restore", file, "--replace"], ""), &[words]);
+    }
+    let key = process.folder().join("another.key");
+    std::fs::write(&key, "ab".repeat(32)).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let flag = format!("--master-key-file={}", key.display());
+    assert_refused(&process.run_here(&["restore", &file, "--replace", &flag], ""), &["made with master key"]);
+    std::fs::write(format!("{file}-wal"), b"x").unwrap();
+    assert_refused(&process.run_here(&["restore", &file, "--replace"], ""), &["may lack changes"]);
+    assert_eq!(std::fs::read(process.data("portcullis.db")).unwrap(), before);
+    let left = files(&process.folder().join("data"));
+    assert!(!left.iter().any(|name| name.contains("restoring") || name.contains("replaced")), "{left:?}");
+
+    let on_postgres = process.run_here(&["backup", "x", "--database-url=postgres://127.0.0.1:1/x"], "");
+    assert_refused(&on_postgres, &["pg_dump --format=custom", "portcullis hold begin"]);
+}
+
+#[test]
+fn a_backup_that_does_not_fit_says_so_and_leaves_nothing() {
+    let process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    let target = process.folder().join("backups");
+    std::fs::create_dir(&target).unwrap();
+    let program = process.command().get_program().to_owned();
+    let mut limited = Command::new("sh");
+    limited.env_clear().env("PATH", "/usr/bin:/bin").current_dir(process.folder());
+    // Nothing larger than 40 KiB can be written, as if there were no more room.
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 80; exec \"$@\"", "sh"]).arg(program);
+    limited.args(["backup".to_owned(), target.join("copy.db").display().to_string()]).args(process.flags());
+    let refused = process.run_with(&mut limited, "");
+    assert_refused(&refused, &["the backup was not made"]);
+    assert!(files(&target).is_empty(), "{:?}", files(&target));
+}
+
+#[test]
+fn killed_in_the_middle_a_backup_is_whole_or_not_there_and_a_restore_leaves_the_old_or_the_new_database() {
+    let process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    let file = backup(&process, "copy.db");
+    process.super_admin("joao@acme.example", PASSWORD);
+    let run_for = |args: &[&str], millis: u64| {
+        let mut command = process.command();
+        command.args(args).args(process.flags()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(millis));
+        let _ = child.kill();
+        child.wait().unwrap();
+    };
+    for round in 0..12 {
+        let other = process.folder().join(format!("copy-{round}.db"));
+        run_for(&["backup", &other.display().to_string()], round * 12);
+        if other.exists() {
+            let checked = process.run_here(&["restore", &other.display().to_string(), "--replace"], "");
+            assert_eq!(checked.code, 0, "what is there is whole: {checked:?}");
+        }
+        run_for(&["restore", &file, "--replace"], round * 12);
+        let whole = process.run_here(&["audit", "verify"], "");
+        assert_eq!(whole.code, 0, "{whole:?}");
+        assert!(process.data("portcullis.db").exists());
+    }
+    let done = process.run_here(&["restore", &file, "--replace"], "");
+    assert_eq!(done.code, 0, "what a killed one left is in nobody's way: {done:?}");
+    let again = process.folder().join("copy-0.db");
+    if !again.exists() {
+        assert_eq!(process.run_here(&["backup", &again.display().to_string()], "").code, 0);
+    }
+}

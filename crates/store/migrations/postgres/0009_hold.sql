@@ -1,0 +1,10 @@
+-- Backup, restore and the hold (H-1): a database that may be older than what was acknowledged stops until the operator
+-- has said what was stopped since.
+
+ALTER TABLE installation ADD COLUMN place TEXT;          -- where the database lives; a copy elsewhere is told by it (H-4)
+ALTER TABLE installation ADD COLUMN timeline BIGINT;    -- PostgreSQL's, when it was last looked at
+ALTER TABLE installation ADD COLUMN held_since BIGINT;  -- on hold since then
+ALTER TABLE installation ADD COLUMN held_why TEXT;
+ALTER TABLE installation ADD COLUMN held_after BIGINT;  -- the last audit record before the hold
+-- Random, and new with each hold: numbers of the audit log are of one line only. 0 until the first hold.
+ALTER TABLE installation ADD COLUMN line BIGINT NOT NULL DEFAULT 0;
