@@ -17,6 +17,7 @@ mod crash;
 mod crash_postgres;
 mod credentials;
 mod discovery;
+mod disk;
 mod dpop;
 mod federation;
 mod introspect;
