@@ -1,6 +1,10 @@
 //! Protocol 43: what is too large, too deep, too slow or no HTTP at all is answered early and
 //! clearly, and the server works on.
 
+mod book;
+mod http2;
+mod waiting;
+
 use portcullis_domain::accounts::Role;
 use reqwest::{Method, StatusCode, header};
 use tokio::{
