@@ -31,8 +31,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 /// The server's time-outs in this program, in seconds.
-const HEADER: u64 = 2;
-const REQUEST: u64 = 4;
+const HEADER: u64 = 10;
+const REQUEST: u64 = 5;
 /// The longest that any limit lets a bad one stay: an idle connection is looked at that often.
 const DEADLINE: Duration = Duration::from_secs(2 * (HEADER + REQUEST) + 3);
 
@@ -312,11 +312,17 @@ async fn measure(attack: Attack, args: &Args, dir: &Path) -> anyhow::Result<Row>
             peak_before_kib = process::memory(server.pid)?.peak_kib;
         }
         let is_over = Arc::new(AtomicBool::new(false));
-        let mut peers = JoinSet::new();
+        let (mut peers, before) = (JoinSet::new(), tally.begun.load(Ordering::Relaxed));
         for number in 0..attack.peers(args) {
             let (is_over, tally) = (Arc::clone(&is_over), Arc::clone(&tally));
             peers.spawn(Peer { number, target: server.address, attack, is_over, tally }.run());
         }
+        let all = async {
+            while tally.begun.load(Ordering::Relaxed) < before + attack.peers(args) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, all).await.context("not all bad ones got to the server")?;
         let with = good(&server, args).await;
         is_over.store(true, Ordering::Relaxed);
         // Each sees its own end through.
