@@ -25,7 +25,13 @@ const TESTED: [(&str, &[&str]); 37] = [
         ],
     ),
     ("headers of a request", &["protocol43_too_many_or_too_large_headers_are_431_and_early"]),
-    ("body of a request", &["protocol43_a_body_over_64_kib_is_refused_at_every_door"]),
+    (
+        "body of a request",
+        &[
+            "protocol43_a_body_over_64_kib_is_refused_at_every_door",
+            "protocol43_heads_and_bodies_without_an_end_fill_no_memory",
+        ],
+    ),
     ("whole request", &["protocol43_slow_heads_and_slow_bodies_are_closed_at_their_deadline"]),
     ("a body that nobody wants", &["protocol43_a_body_that_nobody_wants_is_not_read_for_ever"]),
     (
