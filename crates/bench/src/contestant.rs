@@ -101,6 +101,20 @@ impl Running {
     /// # Errors
     /// When any step of it fails or takes too long.
     pub async fn start(what: Contestant, cores: Cores, dir: &Path, logs: &Path) -> anyhow::Result<Self> {
+        Self::start_with(what, cores, dir, logs, &[]).await
+    }
+
+    /// The same with more flags for `serve`; the floor has none.
+    ///
+    /// # Errors
+    /// When any step of it fails or takes too long.
+    pub async fn start_with(
+        what: Contestant,
+        cores: Cores,
+        dir: &Path,
+        logs: &Path,
+        flags: &[&str],
+    ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let log = File::create(logs.join(what.log_name()))?;
         if what == Contestant::Floor {
@@ -119,7 +133,9 @@ impl Running {
         DirBuilder::new().mode(0o700).create(place.dir)?;
         let password = format!("{}\n", outside::id(outside::now()));
         place.create_owner(&password).await?;
-        let (child, pid) = serve(place.serve_command(address)?, address, log).await?;
+        let mut command = place.serve_command(address)?;
+        command.args(flags);
+        let (child, pid) = serve(command, address, log).await?;
         let credential = place.generate_credential(address, &password).await?;
         let password = password.trim_end().to_owned();
         Ok(Self { child, pid, address, credential, password, database })

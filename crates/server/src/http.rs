@@ -23,10 +23,7 @@ use hyper_util::{
     server::{conn::auto::Builder, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::{Layer, ServiceExt};
@@ -46,6 +43,29 @@ use crate::{
     oauth::error::OAuthError,
     routes,
 };
+
+mod places;
+
+use places::{Place, Places};
+
+/// The most headers of a request.
+const MAX_HEADERS: usize = 100;
+/// The longest head of a request, in bytes; also how much of a pipelined one is read ahead.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// The most requests at once on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 64;
+/// The headers of an HTTP/2 request, in bytes as RFC 9113 §6.5.2 counts them.
+const MAX_HEADER_LIST_BYTES: u32 = 32 * 1024;
+/// How many streams an HTTP/2 client may have opened and reset before the server looked at them
+/// (CVE-2023-44487); then the connection is closed.
+const MAX_RESETS_UNSEEN: usize = 20;
+/// How many of a client's errors on one HTTP/2 connection the server answers with a reset; then it is
+/// closed.
+const MAX_RESETS_SENT: usize = 100;
+/// How much of the bodies on one HTTP/2 connection is taken in before anybody reads it, in bytes.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// How much of an answer waits in memory for an HTTP/2 client to read, in bytes for each stream.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// No inline script or style, nothing from elsewhere, never in a frame (protocol 34).
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -159,32 +179,16 @@ impl Server {
 
     /// Serves until `stop` resolves, then lets the requests under way finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(self.config.limits.connections));
+        let places = Places::new(self.config.limits.connections, &self.config.trusted_proxies);
         let graceful = GracefulShutdown::new();
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.config.limits.header)
-            .max_buf_size(64 * 1024);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(64)
-            .max_header_list_size(32 * 1024)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10));
-        let builder = Arc::new(builder);
+        let builder = Arc::new(protocols(&self.config));
         let mut stop = std::pin::pin!(stop);
         loop {
-            let accepted = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (place, self.listener.accept().await)
-            };
-            let (place, stream, peer) = tokio::select! {
+            let accepted = async { (places.free().await, self.listener.accept().await) };
+            let (free, stream, peer) = tokio::select! {
                 accepted = accepted => match accepted {
-                    (Ok(place), Ok((stream, peer))) => (place, stream, peer),
-                    (Err(_), _) => break,
+                    (Some(free), Ok((stream, peer))) => (free, stream, peer),
+                    (None, _) => break,
                     (_, Err(error)) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -193,6 +197,8 @@ impl Server {
                 },
                 () = &mut stop => break,
             };
+            // Who has too many is closed, so that the next in the row is somebody else.
+            let Some(place) = places.take(free, peer.ip()) else { continue };
             let connection = Connection {
                 tls: self.tls.clone(),
                 service: self.service.clone(),
@@ -217,6 +223,31 @@ impl Server {
             }
         }
     }
+}
+
+/// HTTP/1.1 and HTTP/2, each with its limits.
+fn protocols(config: &Config) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.limits.header)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESETS_UNSEEN)
+        .max_local_error_reset_streams(MAX_RESETS_SENT)
+        .initial_stream_window_size(u32::try_from(MAX_BODY_BYTES).unwrap_or(CONNECTION_WINDOW))
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        // Who follows the feed may have nothing to say for long; this tells whether anybody is there.
+        .keep_alive_interval(config.limits.request)
+        .keep_alive_timeout(config.limits.header);
+    builder
 }
 
 /// What a connection is used for, so that one that nobody uses can be closed.
@@ -255,7 +286,7 @@ struct Connection {
     tls: Option<TlsAcceptor>,
     service: Router,
     peer: SocketAddr,
-    place: OwnedSemaphorePermit,
+    place: Place,
     /// How long the other end may leave an answer unread.
     write: Duration,
 }

@@ -94,7 +94,10 @@ pub enum OpenError {
     )]
     Lost(std::path::PathBuf, std::path::PathBuf),
     /// The file is a database of something else, or damaged.
-    #[error("{0} is not a Portcullis database (or is damaged): {1}. It was left as it is")]
+    #[error(
+        "{0} is not a Portcullis database (or is damaged): {1}. It was left as it is: restore it from a backup, \
+         or name another folder in data_dir to begin with a new database"
+    )]
     Foreign(std::path::PathBuf, String),
     /// The schema was written by a later version, and this one cannot work beside it.
     #[error(

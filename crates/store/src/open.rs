@@ -201,7 +201,7 @@ async fn open_sqlite(
     let connect = sqlite_options(file, options);
     let pool =
         |max| SqlitePoolOptions::new().max_connections(max).min_connections(1).acquire_timeout(options.patience);
-    let writer = pool(1).connect_with(connect.clone()).await?;
+    let writer = pool(1).before_acquire(|c, _| Box::pin(is_at_rest(c))).connect_with(connect.clone()).await?;
     check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&writer).await)?)?;
     if !options.only_look {
         migrate(SQLITE.run(&writer).await, &SQLITE)?;
@@ -211,6 +211,13 @@ async fn open_sqlite(
     drop(lock);
     let readers = pool(options.connections).connect_with(connect.pragma("query_only", "ON")).await?;
     Ok((Pools::Sqlite { writer, readers }, used))
+}
+
+/// Whether a connection is outside of any transaction; one that is not is closed, and another opened.
+/// When a disk fails in the middle, SQLite rolls back by itself, and the connection would go on believing
+/// that it has a transaction: no other could ever begin on it.
+async fn is_at_rest(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    Ok(!sqlx::Connection::is_in_transaction(connection))
 }
 
 /// Whether something has that name, a link that leads nowhere included: only where nothing is may a

@@ -190,6 +190,8 @@ impl App {
         maker.prepare().await?;
         let signer = Arc::new(Signer::load(store.clone(), clock.clone(), &config.public_url).await?);
         let passkeys = Passkeys::of(&config.public_url, &config.organization)?;
+        let passwords =
+            Passwords::new().map_err(|e| Failure::Internal(format!("no thread for passwords: {e}")))?;
         let refusals = Refusals::new(clock.clone());
         let recorder = Recorder::start(store.clone());
         let own = apis::own_api(&store, &clock, &config.public_url).await?;
@@ -204,7 +206,7 @@ impl App {
             node: clock.id(),
             clock,
             config,
-            passwords: Passwords::new(),
+            passwords,
             passkeys,
             signer,
             maker,

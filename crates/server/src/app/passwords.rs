@@ -1,9 +1,11 @@
-//! Argon2id at OWASP's parameters (A-4), a bounded number at a time, so that a flood of sign-ins
-//! costs a known amount of memory and leaves the other core to tokens.
+//! Argon2id at OWASP's parameters (A-4), a bounded number at a time and on threads that step back for
+//! all others, so that a flood of sign-ins costs a known amount of memory and starves no token.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError, mpsc},
 };
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
@@ -11,7 +13,7 @@ use portcullis_domain::{
     audit::Origin,
     secret::{ExposeSecret, SecretText},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{app::refusals::network, error::Failure};
 
@@ -25,9 +27,17 @@ const MAX_WAITING_OF_ONE: usize = 8;
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1ub2JvZHk$\
                       9bO7bZ7p1WnJ3N8Yb3c8C3cTzV0eR3mI5hQe1Zt1bYk";
 
+/// How far the threads step back: about a tenth of a core that others want as well, all of one that
+/// nobody wants (`nice`, from 0 to 19).
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Hashes and verifies passwords.
 pub struct Passwords {
     turns: Arc<Semaphore>,
+    workers: mpsc::Sender<Job>,
     waiting: Semaphore,
     networks: Mutex<HashMap<String, usize>>,
 }
@@ -52,14 +62,20 @@ impl Drop for Place<'_> {
 
 impl Passwords {
     /// One at a time for each two cores, at least one.
-    #[must_use]
-    pub fn new() -> Self {
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn new() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        Self {
-            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
-            waiting: Semaphore::new(MAX_WAITING),
-            networks: Mutex::default(),
+        let at_once = (cores / 2).max(1);
+        let (workers, jobs) = mpsc::channel::<Job>();
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..at_once {
+            let jobs = Arc::clone(&jobs);
+            std::thread::Builder::new().name("passwords".to_owned()).spawn(move || work_off(&jobs))?;
         }
+        let (turns, waiting) = (Arc::new(Semaphore::new(at_once)), Semaphore::new(MAX_WAITING));
+        Ok(Self { turns, workers, waiting, networks: Mutex::default() })
     }
 
     /// Waits for a turn, for somebody at this origin.
@@ -70,7 +86,7 @@ impl Passwords {
         let _of_one = self.place(network(&origin.ip, 24))?;
         let _place = self.waiting.try_acquire().map_err(|_| Failure::Busy)?;
         let permit = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Failure::Busy)?;
-        Ok(Turn(permit))
+        Ok(Turn { permit, workers: self.workers.clone() })
     }
 
     fn place(&self, network: String) -> Result<Place<'_>, Failure> {
@@ -84,14 +100,29 @@ impl Passwords {
     }
 }
 
-impl Default for Passwords {
-    fn default() -> Self {
-        Self::new()
+/// A thread's life: one job after the other, until nobody can have another.
+fn work_off(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    step_back();
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        job();
+    }
+}
+
+/// Lets all other threads go first. Linux has a priority for each thread, under its own number.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::warn!(%error, "passwords are checked with the priority of all else");
     }
 }
 
 /// The right to one use of Argon2id.
-pub struct Turn(tokio::sync::OwnedSemaphorePermit);
+pub struct Turn {
+    permit: tokio::sync::OwnedSemaphorePermit,
+    workers: mpsc::Sender<Job>,
+}
 
 impl Turn {
     /// Whether a password belongs to a hash. Without a hash it takes as long and says no.
@@ -128,10 +159,19 @@ impl Turn {
         self,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        // The permit goes along: the turn ends when the work does, even if nobody waits for it.
-        let done = tokio::task::spawn_blocking(move || (work(), self.0)).await;
-        // What it panicked with may be the password.
-        done.map_err(|_| Failure::Internal("the password worker panicked".to_owned()))?.0
+        let (answer, answered) = oneshot::channel();
+        let Self { permit, workers } = self;
+        let job = move || {
+            // What it panicked with may be the password.
+            let panicked = |_| Err(Failure::Internal("the password worker panicked".to_owned()));
+            let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked);
+            // The turn ends when the work does, even if nobody waits for it.
+            drop(permit);
+            let _ = answer.send(done);
+        };
+        let ended = || Failure::Internal("the password worker has ended".to_owned());
+        workers.send(Box::new(job)).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
     }
 }
 
@@ -145,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_verifies_against_its_own_hash_and_nobody_s_never_does() {
-        let passwords = Passwords::new();
+        let passwords = Passwords::new().unwrap();
         let word = || SecretText::from("tide lantern walnut orbit".to_owned());
         let hash = passwords.turn(&here()).await.unwrap().hash(word(), [1; 16]).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "OWASP's parameters: {hash}");
@@ -160,15 +200,32 @@ mod tests {
         assert!(!passwords.turn(&here()).await.unwrap().verify(word(), None).await.unwrap());
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_threads_step_back_and_nobody_else_does() {
+        let nice = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // Counted from after the name, which may hold anything: the 17th field (proc(5): 19).
+            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+        };
+        let before = nice();
+        let passwords = Passwords::new().unwrap();
+        let there = passwords.turn(&here()).await.unwrap().work(move || Ok(nice())).await.unwrap();
+        assert_eq!((there, nice()), (NICE, before));
+        let turn = passwords.turn(&here()).await.unwrap();
+        assert!(turn.work(|| -> Result<(), Failure> { panic!("on purpose") }).await.is_err());
+        assert!(passwords.turn(&here()).await.unwrap().work(|| Ok(())).await.is_ok(), "the thread goes on");
+    }
+
     #[tokio::test]
     async fn a_flood_is_told_that_the_server_is_busy() {
-        let passwords = Passwords { waiting: Semaphore::new(0), ..Passwords::new() };
+        let passwords = Passwords { waiting: Semaphore::new(0), ..Passwords::new().unwrap() };
         assert!(matches!(passwords.turn(&here()).await, Err(Failure::Busy)));
     }
 
     #[tokio::test]
     async fn one_network_does_not_take_all_the_places() {
-        let passwords = Passwords::new();
+        let passwords = Passwords::new().unwrap();
         let places: Vec<_> = (0..MAX_WAITING_OF_ONE).map(|_| passwords.place("203.0.113.0/24".into())).collect();
         assert!(places.iter().all(Result::is_ok));
         assert!(matches!(passwords.turn(&here()).await, Err(Failure::Busy)));

@@ -28,8 +28,46 @@ const BEGUN_A_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 /// memory.
 const BUCKETS: u32 = 256;
 
+/// How many origins (with a name each, where names are counted) a counter tells apart. While there are
+/// more, the further ones share what one has: made-up addresses cannot fill the memory either.
+const TOLD_APART: usize = 20_000;
+
 type Key = (String, u32);
-type Limiter = RateLimiter<Key, DashMapStateStore<Key>, ProductClock, NoOpMiddleware<Duration>>;
+
+/// One counter.
+struct Limiter {
+    rates: RateLimiter<Key, DashMapStateStore<Key>, ProductClock, NoOpMiddleware<Duration>>,
+    clock: ProductClock,
+    /// The minute in which the quiet ones were last dropped for want of room.
+    dropped: AtomicU64,
+}
+
+impl Limiter {
+    fn new(quota: Quota, clock: &ProductClock) -> Self {
+        let rates = RateLimiter::new(quota, DashMapStateStore::default(), clock.clone());
+        Self { rates, clock: clock.clone(), dropped: AtomicU64::new(0) }
+    }
+
+    /// Counts one more, and tells whether it is within the quota.
+    fn takes(&self, network: String, bucket: u32) -> bool {
+        let network = if self.has_room() { network } else { "all others".to_owned() };
+        self.rates.check_key(&(network, bucket)).is_ok()
+    }
+
+    /// Whether one more can be told apart. Of those it knows, the ones that were quiet for long enough
+    /// are dropped, once a minute at most: it takes a look at all of them.
+    fn has_room(&self) -> bool {
+        use governor::clock::Clock as _;
+        if self.rates.len() < TOLD_APART {
+            return true;
+        }
+        let minute = self.clock.now().as_secs() / 60;
+        if self.dropped.swap(minute, Ordering::Relaxed) != minute {
+            self.rates.retain_recent();
+        }
+        self.rates.len() < TOLD_APART
+    }
+}
 
 /// Counts refusals per origin and the name that was tried, and per origin.
 pub struct Refusals {
@@ -62,8 +100,8 @@ impl Refusals {
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let clock = ProductClock(clock);
-        let limiter = |n| RateLimiter::new(Quota::per_minute(n), DashMapStateStore::default(), clock.clone());
-        let resets = RateLimiter::new(RESETS, DashMapStateStore::default(), clock.clone());
+        let limiter = |n| Limiter::new(Quota::per_minute(n), &clock);
+        let resets = Limiter::new(RESETS, &clock);
         Self {
             by_name: limiter(A_MINUTE),
             of_all: limiter(A_MINUTE_OF_ALL),
@@ -80,17 +118,14 @@ impl Refusals {
     pub fn is_to_be_recorded(&self, origin: &Origin, name: &str) -> bool {
         let bucket = crc32fast::hash(name.as_bytes()) % BUCKETS;
         let network = network(&origin.ip, 32);
-        self.counted(
-            self.by_name.check_key(&(network.clone(), bucket)).is_ok()
-                && self.of_all.check_key(&(network, 0)).is_ok(),
-        )
+        self.counted(self.by_name.takes(network.clone(), bucket) && self.of_all.takes(network, 0))
     }
 
     /// The same for a client that presented the right secret of a credential that does not work:
     /// nobody else's failures hide it.
     #[must_use]
     pub fn of_proven_is_to_be_recorded(&self, client_id: &str) -> bool {
-        self.counted(self.proven.check_key(&(client_id.to_owned(), 0)).is_ok())
+        self.counted(self.proven.takes(client_id.to_owned(), 0))
     }
 
     fn counted(&self, recorded: bool) -> bool {
@@ -110,20 +145,20 @@ impl Refusals {
     /// difference.
     #[must_use]
     pub fn may_ask_for_reset(&self, origin: &Origin) -> bool {
-        self.resets.check_key(&(network(&origin.ip, 32), 0)).is_ok()
+        self.resets.takes(network(&origin.ip, 32), 0)
     }
 
     /// Whether somebody at this origin may begin one more thing that the server remembers for them.
     #[must_use]
     pub fn may_begin(&self, origin: &Origin) -> bool {
-        self.begun.check_key(&(network(&origin.ip, 32), 0)).is_ok()
+        self.begun.takes(network(&origin.ip, 32), 0)
     }
 
     /// Drops what is remembered of quiet origins.
     pub fn forget_quiet(&self) {
         for limiter in [&self.by_name, &self.of_all, &self.proven, &self.resets, &self.begun] {
-            limiter.retain_recent();
-            limiter.shrink_to_fit();
+            limiter.rates.retain_recent();
+            limiter.rates.shrink_to_fit();
         }
     }
 }
@@ -164,5 +199,24 @@ mod tests {
         assert_eq!(recorded("2001:db8::1", "a") + recorded("2001:db8::2", "a"), 20, "a /64 is one origin");
         clock.advance(SignedDuration::from_mins(1));
         assert_eq!(recorded("203.0.113.7", "a"), 20);
+    }
+
+    #[test]
+    fn made_up_addresses_fill_no_memory_and_hide_nobody_for_long() {
+        let clock = Clock::set(Timestamp::from_second(1_795_000_000).unwrap(), 1);
+        let refusals = Refusals::new(clock.clone());
+        let recorded = |n: u32| {
+            let origin = Origin::new(std::net::Ipv4Addr::from_bits(0xcb00_7100 + n).to_string(), "");
+            refusals.is_to_be_recorded(&origin, "a")
+        };
+        let strangers = u32::try_from(TOLD_APART).unwrap();
+        assert!((0..strangers).all(recorded), "each is told apart");
+        let more = (strangers..3 * strangers).filter(|n| recorded(*n)).count();
+        assert_eq!(more, 20, "the others share what one has");
+        for limiter in [&refusals.by_name, &refusals.of_all] {
+            assert!(limiter.rates.len() <= TOLD_APART + 1, "{}", limiter.rates.len());
+        }
+        clock.advance(SignedDuration::from_mins(1));
+        assert!((0..100).all(|n| recorded(5 * strangers + n)), "after a minute there is room again");
     }
 }

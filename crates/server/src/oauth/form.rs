@@ -16,6 +16,9 @@ use crate::{config::MAX_BODY_BYTES, oauth::error::OAuthError};
 const NEVER_IN_URL: [&str; 6] =
     ["client_secret", "client_id", "token", "access_token", "client_assertion", "proof"];
 
+/// The most parameters of a request: more than there are names that mean anything.
+const MAX_PARAMETERS: usize = 64;
+
 /// The parameters by name. One without a value is as if it were not there (§3.2).
 #[derive(Debug, Default)]
 pub struct Form(BTreeMap<String, String>);
@@ -30,10 +33,13 @@ impl Form {
     /// Reads the body of a request.
     ///
     /// # Errors
-    /// `invalid_request` when a parameter is repeated.
+    /// `invalid_request` when a parameter is repeated, or there are more than 64.
     pub fn parse(body: &[u8]) -> Result<Self, OAuthError> {
         let mut seen = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(body) {
+            if seen.len() == MAX_PARAMETERS {
+                return Err(OAuthError::invalid_request("There are too many parameters. Send 64 at most."));
+            }
             // A repeated parameter is refused, even with equal or empty values (§3.2).
             if seen.insert(name.into_owned(), value.into_owned()).is_some() {
                 return Err(OAuthError::invalid_request("A parameter is repeated. Send each parameter once."));

@@ -299,10 +299,11 @@ fn a_foreign_empty_or_damaged_database_is_refused_and_left_as_it_is() {
             "is not a",
         ),
         (damaged, "is damaged"),
+        (good[..good.len() / 2].to_vec(), "is damaged"),
     ] {
         std::fs::write(&file, &bytes).unwrap();
         for args in [&["serve"][..], &["audit", "verify"]] {
-            assert_refused(&process.run_here(args, ""), &["portcullis.db", word]);
+            assert_refused(&process.run_here(args, ""), &["portcullis.db", word, "from a backup"]);
         }
         assert_eq!(std::fs::read(&file).unwrap(), bytes, "it was left as it is: {word}");
     }

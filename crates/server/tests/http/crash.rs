@@ -93,7 +93,7 @@ async fn work(maria: Maria) -> Known {
     }
 }
 
-async fn integrity(process: &Process) {
+pub(crate) async fn integrity(process: &Process) {
     let options = SqliteConnectOptions::new().filename(process.data("portcullis.db"));
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
     let found: (String,) = sqlx::query_as("PRAGMA integrity_check").fetch_one(&mut connection).await.unwrap();

@@ -17,6 +17,7 @@ mod crash;
 mod crash_postgres;
 mod credentials;
 mod discovery;
+mod disk;
 mod doctor;
 mod dpop;
 mod federation;

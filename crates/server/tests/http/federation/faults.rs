@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 
 use super::{Visitor, hostile::Documents, location, scene};
-use crate::support::{PASSWORD, World, on_both};
+use crate::support::{PASSWORD, Program, World, on_both};
 
 on_both! {
     documents_that_are_not_right_are_refused_and_bounded
@@ -17,6 +17,7 @@ on_both! {
 
 async fn documents_that_are_not_right_are_refused_and_bounded(world: World) {
     let (_, hostile, id) = scene(&world).await;
+    let program = world.sign_in("maria@acme.example").await.generate().await;
     for documents in [
         Documents::OfAnotherIssuer,
         Documents::HugeKeys,
@@ -32,9 +33,18 @@ async fn documents_that_are_not_right_are_refused_and_bounded(world: World) {
         assert_eq!(location(&response), "/sign-in?problem=provider_misconfigured");
         assert_eq!(world.told_after(mark).await, ["sign_in refused provider_misconfigured"]);
         assert!(!hostile.asked().contains(&"loop".to_owned()));
+        assert_local_goes_on(&world, &program).await;
     }
     hostile.now(|m| m.documents = Documents::Right);
     assert_eq!(location(&Visitor::new(&world).sign_in(&hostile, id).await), "/", "mended, it works at once");
+}
+
+/// Whatever the provider does, who has a password signs in and programs get tokens.
+async fn assert_local_goes_on(world: &World, program: &Program) {
+    let form = [("email", "maria@acme.example"), ("password", PASSWORD)];
+    let local = Visitor::new(world).post("/sign-in", &form).await;
+    assert_eq!(local.status(), StatusCode::SEE_OTHER, "local sign-in goes on");
+    assert_eq!(program.ask().await.status(), StatusCode::OK, "and so do tokens");
 }
 
 async fn a_provider_that_hangs_holds_up_nobody_else(world: World) {
@@ -50,10 +60,7 @@ async fn a_provider_that_hangs_holds_up_nobody_else(world: World) {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     let asked = Instant::now();
-    let form = [("email", "maria@acme.example"), ("password", PASSWORD)];
-    let local = Visitor::new(&world).post("/sign-in", &form).await;
-    assert_eq!(local.status(), StatusCode::SEE_OTHER, "local sign-in goes on");
-    assert_eq!(program.ask().await.status(), StatusCode::OK, "and so do tokens");
+    assert_local_goes_on(&world, &program).await;
     let page = Visitor::new(&world).get("/sign-in").await;
     assert_eq!(page.status(), StatusCode::OK);
     assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
@@ -66,10 +73,12 @@ async fn a_provider_that_hangs_holds_up_nobody_else(world: World) {
 
 async fn a_provider_that_is_gone_is_said_to_be(world: World) {
     let (maria, _, id) = scene(&world).await;
+    let program = world.sign_in("maria@acme.example").await.generate().await;
     world.pass(jiff::SignedDuration::from_mins(11));
     world.sql("UPDATE providers SET issuer = 'http://127.0.0.1:1'").await;
     let response = Visitor::new(&world).post(&format!("/sign-in/provider/{id}"), &[]).await;
     assert_eq!(location(&response), "/sign-in?problem=provider_unreachable");
+    assert_local_goes_on(&world, &program).await;
     let maria = if maria.is_signed_in().await { maria } else { world.sign_in("maria@acme.example").await };
     let (_, page) = maria.page(&format!("/providers/{id}?done=changed")).await;
     assert!(page.contains("Saved, but nobody can sign in through it yet."), "{page}");

@@ -48,6 +48,11 @@ impl Process {
         format!("http://{}", self.address)
     }
 
+    /// The number of the server's process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

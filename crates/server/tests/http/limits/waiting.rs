@@ -1,0 +1,341 @@
+//! How much waits, and for how long: queues, locks, places, and what strangers begin.
+
+use std::net::SocketAddr;
+
+use portcullis_domain::{accounts::Role, audit::Origin};
+use portcullis_store::Database;
+use reqwest::{Method, StatusCode, header};
+use sqlx::{Connection, Executor, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+};
+
+use super::{assert_still_works, raw, status_of};
+use crate::{
+    federation::{Hostile, typed},
+    mfa::{authenticator::Authenticator, tab::Tab},
+    support::{FORM, World, client_from, header_of, oauth_error, on_both},
+};
+
+on_both! {
+    protocol43_nobody_waits_for_the_database_for_ever
+}
+
+/// Keeps everybody else from writing, as a stuck program beside the server would.
+enum Held {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Held {
+    async fn on(world: &World) -> Self {
+        match &world.database {
+            Database::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path);
+                let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+                connection.execute("BEGIN IMMEDIATE").await.unwrap();
+                Self::Sqlite(connection)
+            }
+            Database::Postgres(url) => {
+                let mut connection = PgConnection::connect(url).await.unwrap();
+                connection.execute("BEGIN").await.unwrap();
+                // The locks of the acts and of the tokens.
+                for lock in [0x5043_4c01_i64, 0x5043_4c02] {
+                    let ask = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock);
+                    ask.execute(&mut connection).await.unwrap();
+                }
+                Self::Postgres(connection)
+            }
+        }
+    }
+
+    async fn release(mut self) {
+        match &mut self {
+            Self::Sqlite(connection) => connection.execute("ROLLBACK").await.map(drop).unwrap(),
+            Self::Postgres(connection) => connection.execute("ROLLBACK").await.map(drop).unwrap(),
+        }
+    }
+}
+
+async fn protocol43_nobody_waits_for_the_database_for_ever(world: World) {
+    let maria = world.maria().await;
+    let paulo = world.person("paulo@acme.example", Role::SuperAdmin).await;
+    let program = maria.generate().await;
+    let held = Held::on(&world).await;
+    // Nobody lets go meanwhile: each answer comes because the server gives up. The second act waits
+    // for the turn of the first.
+    let generate = paulo.request(Method::POST, "/api/v1/users/me/credential/generate").send();
+    let (revoked, generated, token) = tokio::join!(maria.revoke(), generate, program.ask());
+    for answer in [&revoked, generated.as_ref().unwrap(), &token] {
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_ne!(header_of(answer, "retry-after"), "");
+    }
+    held.release().await;
+    assert_eq!(program.ask().await.status(), StatusCode::OK, "nothing was revoked");
+    assert_eq!(maria.revoke().await.status(), StatusCode::OK);
+    assert_still_works(&world).await;
+}
+
+/// Sends `count` requests at once over HTTP/2, each made from its number, and gives their statuses.
+/// `meanwhile` is done when all have been sent.
+async fn at_once(
+    world: &World,
+    count: usize,
+    request: impl Fn(usize) -> (axum::http::Request<()>, &'static str),
+    meanwhile: impl Future<Output = ()>,
+) -> Vec<u16> {
+    let mut answers = JoinSet::new();
+    let mut client = None;
+    for n in 0..count {
+        if n % 64 == 0 {
+            let stream = TcpStream::connect(world.address).await.unwrap();
+            let (handle, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            client = Some(handle);
+        }
+        let mut handle = client.take().unwrap().ready().await.unwrap();
+        let (request, body) = request(n);
+        let (answer, mut sending) = handle.send_request(request, false).unwrap();
+        sending.send_data(bytes::Bytes::from_static(body.as_bytes()), true).unwrap();
+        answers.spawn(async move { answer.await.unwrap().status().as_u16() });
+        client = Some(handle);
+    }
+    meanwhile.await;
+    answers.join_all().await
+}
+
+fn post(world: &World, path: &str, user: &str, word: &str) -> axum::http::request::Builder {
+    let pair = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, format!("{user}:{word}"));
+    axum::http::Request::post(format!("{}{path}", world.url))
+        .header("content-type", FORM)
+        .header("authorization", format!("Basic {pair}"))
+}
+
+/// Lets go of the database when a look at something else of the server has been answered twice: what was
+/// sent before has come in by then.
+async fn soon(world: &World, held: Held) {
+    for _ in 0..20 {
+        let answer = world.stranger().request(Method::GET, "/health/live").send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    held.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_4096_token_requests_wait_and_more_are_told_to_come_again() {
+    let world = World::sqlite(&[("request_timeout_seconds", "120")]).await;
+    let program = world.maria().await.generate().await;
+    let held = Held::on(&world).await;
+    let count = 4096 + 64 + 256;
+    let ask = |_| {
+        let request = post(&world, "/oauth/token", &program.client_id, &program.client_secret);
+        (request.body(()).unwrap(), "grant_type=client_credentials")
+    };
+    let statuses = at_once(&world, count, ask, soon(&world, held)).await;
+    let busy = statuses.iter().filter(|status| **status == 503).count();
+    let issued = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(busy + issued, count, "{statuses:?}");
+    assert!(busy >= 256, "what is beyond the queue: {busy}");
+    assert!(issued > 0, "who waited got a token");
+    assert_still_works(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_2048_refusals_wait_to_be_recorded_and_more_are_told_to_come_again() {
+    let world = World::sqlite(&[("request_timeout_seconds", "120"), ("trusted_proxies", "127.0.0.0/8")]).await;
+    let held = Held::on(&world).await;
+    // 256 are being written; each comes from an address of its own, or it would be 429.
+    let count = 2048 + 256 + 256;
+    let ask = |n: usize| {
+        let request = post(&world, "/oauth/introspect", "nobody", "wrong");
+        let address = format!("203.0.{}.{}", n / 256, n % 256);
+        (request.header("x-forwarded-for", address).body(()).unwrap(), "token=x")
+    };
+    let statuses = at_once(&world, count, ask, soon(&world, held)).await;
+    let busy = statuses.iter().filter(|status| **status == 503).count();
+    let refused = statuses.iter().filter(|status| **status == 401).count();
+    assert_eq!(busy + refused, count, "{statuses:?}");
+    assert!(busy >= 256, "what is beyond the queue: {busy}");
+    assert!(refused > 0, "who waited got the answer");
+    assert_still_works(&world).await;
+}
+
+/// A connection that comes from this address.
+pub(super) async fn connect_from(world: &World, ip: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(ip.parse().unwrap(), 0)).unwrap();
+    socket.connect(world.address).await.unwrap()
+}
+
+#[tokio::test]
+async fn protocol43_one_address_gets_half_of_the_connections() {
+    let world = World::sqlite(&[("max_connections", "8")]).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(connect_from(&world, "127.0.7.1").await);
+    }
+    for _ in 0..20 {
+        // The server takes them in order, and closes them.
+        let mut more = connect_from(&world, "127.0.7.1").await;
+        let _ = more.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let mut nothing = Vec::new();
+        let _ = more.read_to_end(&mut nothing).await;
+        assert!(nothing.is_empty());
+    }
+    assert_still_works(&world).await;
+    held.pop();
+    // Its place comes back.
+    let again = client_from("127.0.7.1");
+    while again.get(format!("{}/health/ready", world.url)).send().await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn protocol43_a_body_that_nobody_wants_is_not_read_for_ever() {
+    let world = World::sqlite(&[("request_timeout_seconds", "2"), ("header_timeout_seconds", "1")]).await;
+    for path in ["/nothing", "/health/live", "/oauth/token"] {
+        let (mut reader, mut writer) = TcpStream::connect(world.address).await.unwrap().into_split();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        writer.write_all(head.as_bytes()).await.unwrap();
+        let reading = tokio::spawn(async move {
+            let mut answer = Vec::new();
+            let _ = reader.read_to_end(&mut answer).await;
+            String::from_utf8_lossy(&answer).into_owned()
+        });
+        let chunk = format!("{:x}\r\n{}\r\n", 4096, "x".repeat(4096));
+        // It ends because the server closes.
+        while writer.write_all(chunk.as_bytes()).await.is_ok() {}
+        let answer = reading.await.unwrap();
+        // The answer may be lost when the connection is reset.
+        assert!(answer.is_empty() || (400..500).contains(&status_of(&answer)), "{path}: {answer}");
+    }
+    assert_still_works(&world).await;
+}
+
+#[tokio::test]
+async fn protocol43_more_than_64_parameters_are_refused() {
+    let world = World::sqlite(&[]).await;
+    let program = world.maria().await.generate().await;
+    let body = |count: usize| {
+        let more = (1..count).map(|n| format!("&p{n}=")).collect::<String>();
+        format!("grant_type=client_credentials{more}")
+    };
+    let ask = |body: String| {
+        world.stranger().token(&body).basic_auth(&program.client_id, Some(&program.client_secret)).send()
+    };
+    assert_eq!(ask(body(64)).await.unwrap().status(), StatusCode::OK);
+    let said = oauth_error(ask(body(65)).await.unwrap(), 400, "invalid_request").await;
+    assert!(said.contains("too many parameters"), "{said}");
+}
+
+#[tokio::test]
+async fn protocol43_the_longest_url_is_a_page_that_is_not_there_and_a_longer_one_is_refused() {
+    let world = World::sqlite(&[]).await;
+    let ask = |length: usize| {
+        let head = format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "x".repeat(length));
+        let world = &world;
+        async move { status_of(&raw(world, head.as_bytes()).await) }
+    };
+    assert_eq!(ask(60 * 1024).await, 404);
+    assert!([414, 431].contains(&ask(66 * 1024).await));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_a_stranger_begins_sixty_things_and_then_one_a_second() {
+    let world = World::sqlite(&[("public_url", "http://localhost:{port}")]).await;
+    let ask = || async {
+        let request = world.stranger().request(Method::GET, "/sign-in/passkey");
+        request.header(header::HOST, format!("localhost:{}", world.address.port())).send().await.unwrap().status()
+    };
+    for _ in 0..60 {
+        assert_eq!(ask().await, StatusCode::OK);
+    }
+    assert_eq!(ask().await, StatusCode::TOO_MANY_REQUESTS);
+    world.pass(jiff::SignedDuration::from_secs(1));
+    assert_eq!((ask().await, ask().await), (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_the_21st_provider_and_the_21st_passkey_are_refused() {
+    let world = World::sqlite(&[("public_url", "http://localhost:{port}")]).await;
+    let maria = world.maria().await;
+    let hostile = Hostile::start(&world.clock).await;
+    for n in 0..21 {
+        let id = world.clock.id().to_string();
+        let issuer = format!("{}/{n}", hostile.url());
+        let mut form = typed(&hostile, &id);
+        form.iter_mut().filter(|(name, _)| *name == "issuer").for_each(|(_, value)| *value = &issuer);
+        let answer = maria.post("/providers/new", &form).await;
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        if n < 20 {
+            assert_eq!(status, StatusCode::SEE_OTHER, "{text}");
+        } else {
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert!(text.contains("There are 20 providers already"), "{text}");
+        }
+    }
+    let mut tab = Tab::of(&world, &maria);
+    let mut key = Authenticator::new(&world);
+    tab.add_passkey(&mut key, "Laptop").await;
+    let user = world.user_of("maria@acme.example").await.id.0.simple().to_string();
+    // Nineteen more like it, beside the server.
+    for n in 1..20 {
+        world
+            .sql(&format!(
+                "INSERT INTO passkeys (id, user_id, credential_id, name, passkey, made_at) \
+             SELECT randomblob(16), user_id, randomblob(32), name || {n}, passkey, made_at FROM passkeys \
+             WHERE user_id = x'{user}' LIMIT 1"
+            ))
+            .await;
+    }
+    let page = tab.get("/account/mfa/passkey").await;
+    assert_eq!(page.to, "/account?done=mfa-many", "{}", page.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_of_many_wishes_for_a_password_at_once_64_are_answered() {
+    let world = World::sqlite(&[("trusted_proxies", "127.0.0.0/8"), ("request_timeout_seconds", "120")]).await;
+    let held = Held::on(&world).await;
+    let count = 64 + 32;
+    let ask = |n: usize| {
+        let request = axum::http::Request::post(format!("{}/forgot-password", world.url));
+        let request = request.header("content-type", FORM).header("x-forwarded-for", format!("203.0.113.{n}"));
+        (request.body(()).unwrap(), "email=maria%40acme.example")
+    };
+    let statuses = at_once(&world, count, ask, soon(&world, held)).await;
+    let taken = statuses.iter().filter(|status| **status == 303).count();
+    let busy = statuses.iter().filter(|status| **status == 503).count();
+    assert_eq!(taken + busy, count, "{statuses:?}");
+    assert!(taken >= 64 && busy > 0, "{taken} were taken");
+    assert_still_works(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_made_up_addresses_share_what_one_has() {
+    let world =
+        World::sqlite(&[("public_url", "http://localhost:{port}"), ("trusted_proxies", "127.0.0.0/8")]).await;
+    let from = |n: usize| {
+        let request = world.stranger().request(Method::GET, "/sign-in/passkey");
+        request.header("x-forwarded-for", format!("2001:db8:{:x}:{:x}::1", n >> 16, n & 0xffff)).send()
+    };
+    for n in 0..20_000 {
+        assert!(
+            world
+                .app
+                .refusals
+                .may_begin(&Origin::new(format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255), ""))
+        );
+    }
+    for n in 0..60 {
+        assert_eq!(from(n).await.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(from(60).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    world.pass(jiff::SignedDuration::from_mins(2));
+    for n in 61..150 {
+        assert_eq!(from(n).await.unwrap().status(), StatusCode::OK, "there is room again");
+    }
+}
