@@ -1,5 +1,5 @@
-//! PostgreSQL clusters, made, killed and thrown away by `dev/postgres`. They are durable: what is
-//! acknowledged is on disk.
+//! PostgreSQL clusters, made, killed and thrown away by `dev/postgres`. What is acknowledged is with the
+//! operating system: processes are killed here, not the machine, so nothing waits for the disk.
 
 use std::{
     path::{Path, PathBuf},
@@ -44,7 +44,7 @@ impl Cluster {
         let name = folder.display().to_string();
         // From here on it may be there, so from here on it is removed on every way out.
         let mut cluster = Self { folder: folder.to_owned(), url: String::new() };
-        cluster.url = script(&["start", &name]).await?;
+        cluster.url = script(&["start", &name, "--no-fsync"]).await?;
         Ok(cluster)
     }
 
@@ -69,6 +69,33 @@ impl Cluster {
         for _ in 0..300 {
             let synchronous = "SELECT COUNT(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
             if self.number(synchronous).await? > 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("the standby does not follow")
+    }
+
+    /// Makes a standby fetch from another port on loopback.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn follow_through(&self, port: u16) -> anyhow::Result<()> {
+        let mut connection = self.connect().await?;
+        let sql = format!("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port={port} user=portcullis'");
+        connection.execute(sqlx::AssertSqlSafe(sql)).await?;
+        connection.execute("SELECT pg_reload_conf()").await?;
+        Ok(connection.close().await?)
+    }
+
+    /// Waits until a standby follows this one.
+    ///
+    /// # Errors
+    /// When it does not within half a minute.
+    pub async fn wait_for_follower(&self) -> anyhow::Result<()> {
+        for _ in 0..300 {
+            let following = "SELECT COUNT(*) FROM pg_stat_replication WHERE state = 'streaming'";
+            if self.number(following).await? > 0 {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
