@@ -16,4 +16,6 @@ pub mod error;
 pub mod http;
 pub mod oauth;
 pub mod routes;
+#[cfg(feature = "seeded-bugs")]
+pub(crate) mod seeded;
 pub mod telemetry;

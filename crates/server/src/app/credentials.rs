@@ -117,10 +117,14 @@ impl App {
     /// # Errors
     /// [`Failure::Generate`] with the rule that refuses; the attempt is on record then.
     pub async fn generate_credential(&self, caller: &Caller) -> Result<Generated, Failure> {
+        #[cfg(feature = "seeded-bugs")]
+        let before = crate::seeded::held_before(self, caller.user.id).await?;
         let mut act = self.store.act().await?;
         let caller = present(self, &mut act, caller).await?;
         let owner = caller.user.id;
         let held = act.held_credential(owner).await?;
+        #[cfg(feature = "seeded-bugs")]
+        let held = before.unwrap_or(held);
         let now = self.clock.now();
         let entry = |event, subject: &str| Entry::done(now, caller.by(), &caller.origin, event, subject);
         let allowed = match credentials::generate(&caller.actor, &caller.user.standing, held.as_ref(), now) {
@@ -156,6 +160,9 @@ impl App {
         let (client_id, origin) = (credential.client_id.as_str(), &caller.origin);
         let letter = Letter::CredentialGenerated { client_id, expires: credential.expires_at, origin };
         self.send(&mut act, &caller.user, &letter).await?;
+        #[cfg(feature = "seeded-bugs")]
+        crate::seeded::commit(act, &entries).await?;
+        #[cfg(not(feature = "seeded-bugs"))]
         act.commit(&entries).await?;
         Ok(Generated { credential, secret })
     }
@@ -197,6 +204,9 @@ impl App {
                 let client_id = credential.client_id.as_str();
                 let letter = Letter::CredentialRevoked { client_id, why: RevocationReason::ByOwner };
                 self.send(&mut act, &caller.user, &letter).await?;
+                #[cfg(feature = "seeded-bugs")]
+                crate::seeded::commit(act, &[entry(client_id)]).await?;
+                #[cfg(not(feature = "seeded-bugs"))]
                 act.commit(&[entry(client_id)]).await?;
                 credential.revoked = Some((now, RevocationReason::ByOwner));
                 Ok(credential)

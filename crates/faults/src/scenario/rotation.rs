@@ -1,0 +1,157 @@
+//! Signing keys take over from each other every second, on two servers that are killed one after the
+//! other, and two verifiers look at every token: what is good is taken (I5).
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+use portcullis_verify::{Error, Request, Verifier, WhenStale};
+use secrecy::ExposeSecret;
+use tokio::task::JoinSet;
+
+use crate::{
+    arena::{Arena, Lab, Plan},
+    history::{Call, Operation, Outcome},
+    outside,
+    people::{Pair, Person},
+    report::Report,
+};
+
+/// How long a token that is good may go undecided while a server is away.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One verifier follows the feed, the other fetches when it meets a key that it lacks.
+async fn verifiers(url: &str, key: &Pair) -> anyhow::Result<[Verifier; 2]> {
+    let builder = || {
+        Verifier::builder(url, format!("{url}/api/v1"))
+            .when_stale(WhenStale::RefuseAfter(Duration::from_secs(60)))
+            .leeway(Duration::ZERO)
+    };
+    Ok([builder().api_key(&key.id, key.secret.clone()).start().await?, builder().start().await?])
+}
+
+fn kid(token: &str) -> Option<String> {
+    let header = BASE64URL.decode(token.split('.').next()?).ok()?;
+    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    header["kid"].as_str().map(str::to_owned)
+}
+
+/// What a verifier says in the end to a token that is good: nothing, or why it is refused.
+async fn said(verifier: &Verifier, token: &str) -> Result<(), String> {
+    let authorization = format!("Bearer {token}");
+    let request = Request { method: "GET", path: "/", authorization: &[&authorization], dpop: &[] };
+    let since = outside::instant();
+    loop {
+        match verifier.verify(&request).await {
+            Ok(_) => return Ok(()),
+            Err(Error::Token { why, .. }) => return Err(format!("I5: a good token was refused: {why:?}")),
+            Err(other) if since.elapsed() > PATIENCE => {
+                return Err(format!("I5: a good token stayed undecided: {other}"));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// One program: asks at any server for a token, and shows it to both verifiers.
+struct Asking {
+    owner: Arc<Person>,
+    pair: Pair,
+    verifiers: [Verifier; 2],
+    doors: Vec<crate::load::Door>,
+    rng: fastrand::Rng,
+}
+
+#[derive(Default)]
+struct Seen {
+    calls: Vec<Call>,
+    keys: BTreeSet<String>,
+    wrong: Vec<String>,
+}
+
+impl Asking {
+    async fn run(mut self, mut pen: crate::history::Pen, stop: Arc<AtomicBool>) -> anyhow::Result<Seen> {
+        let mut seen = Seen::default();
+        while !stop.load(Ordering::Relaxed) {
+            let (name, url) = self.rng.choice(&self.doors).cloned().context("no server")?;
+            let asked = Operation::Issue(self.pair.id.clone());
+            let issued = pen.note((&self.owner.email, &name), asked, self.owner.issue(&url, &self.pair)).await?;
+            if !matches!(issued, Outcome::Issued(_)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+            let Some(token) = self.owner.tokens_of(&self.pair.id).pop() else { continue };
+            for verifier in &self.verifiers {
+                if let Err(why) = said(verifier, token.text.expose_secret()).await {
+                    seen.wrong.push(why);
+                }
+            }
+            seen.keys.extend(kid(token.text.expose_secret()));
+        }
+        seen.calls = pen.take();
+        Ok(seen)
+    }
+}
+
+pub(super) async fn run(lab: &Lab, name: &str, rounds: u32, seed: u64) -> anyhow::Result<Report> {
+    let plan = Plan {
+        nodes: 2,
+        owners: 2,
+        cluster: Some(lab.cluster().await?),
+        settings: &["key_rotation_seconds=1", "key_publish_ahead_seconds=1"],
+        balanced: true,
+        ..Plan::new(name, seed)
+    };
+    let mut arena = Arena::build(lab, plan).await?;
+    let balancer = arena.balancer.as_ref().context("no balancer")?;
+    let verifiers = verifiers(&format!("http://127.0.0.1:{}", balancer.port), &arena.key).await?;
+    let (stop, mut asking) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
+    for owner in arena.owners.clone() {
+        let mut pen = arena.desk.pen()?;
+        let (door, url) = arena.doors().swap_remove(0);
+        let made = pen.note((&owner.email, &door), Operation::Generate, owner.generate(&url)).await?.clone();
+        let Outcome::Generated(id) = made else { anyhow::bail!("no credential: {made:?}") };
+        let calls = pen.take();
+        arena.absorb(calls);
+        let pair = owner.pair_of(&id).context("a credential without a secret")?;
+        let (doors, rng) = (arena.doors(), arena.rng.fork());
+        let program = Asking { owner, pair, verifiers: verifiers.clone(), doors, rng };
+        asking.spawn(program.run(arena.desk.pen()?, Arc::clone(&stop)));
+    }
+    for round in 0..rounds {
+        arena.pause(1500, 2500).await;
+        let (away, other) = if round % 2 == 0 { (0, 1) } else { (1, 0) };
+        // As a balancer does: nobody is led to a server that is going.
+        if let Some(balancer) = &arena.balancer {
+            balancer.lead_to(arena.nodes[other].address.port());
+            balancer.cut();
+        }
+        arena.nodes[away].kill().await?;
+        arena.report.faults += 1;
+        let took = arena.nodes[away].start().await?;
+        arena.report.recovered(took, super::AFTER_KILL);
+    }
+    arena.pause(1000, 1500).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut keys = BTreeSet::new();
+    while let Some(ended) = asking.join_next().await {
+        let seen = ended??;
+        arena.absorb(seen.calls);
+        arena.report.violations.extend(seen.wrong);
+        keys.extend(seen.keys);
+    }
+    arena.report.faults += keys.len() as u64;
+    arena.report.notes.push(format!("{} keys signed", keys.len()));
+    if keys.len() < 3 {
+        arena.report.violations.push(format!("keys did not take over from each other: {}", keys.len()));
+    }
+    arena.settle().await?;
+    arena.finish().await
+}
