@@ -117,7 +117,10 @@ impl Spent {
 }
 
 /// Puts the load on a server and reads the report.
-async fn put_load(server: &Running, core: usize, load: Load) -> anyhow::Result<LoadReport> {
+///
+/// # Errors
+/// When the load generator fails or takes too long.
+pub async fn put_load(server: &Running, core: usize, load: Load) -> anyhow::Result<LoadReport> {
     let mut command = process::on_core(core, &process::sibling("bench-load")?);
     command
         .args(["--target", &server.address.to_string()])

@@ -16,6 +16,7 @@ use sqlx::{
 
 use crate::{
     error::OpenError,
+    indexes,
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},
 };
@@ -294,9 +295,11 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
     if options.only_look {
         not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&migrating).await?, &POSTGRES)?;
     }
-    let migrated = if options.only_look { Ok(()) } else { POSTGRES.run(&migrating).await };
+    if !options.only_look {
+        migrate(POSTGRES.run(&migrating).await, &POSTGRES)?;
+        indexes::make_short(&mut *migrating.acquire().await?).await?;
+    }
     migrating.close().await;
-    migrate(migrated, &POSTGRES)?;
     let pool: PgPool = PgPoolOptions::new()
         .max_connections(options.connections)
         .acquire_timeout(options.patience)

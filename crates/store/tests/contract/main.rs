@@ -12,6 +12,7 @@ mod changes;
 mod client_keys;
 mod credentials;
 mod federation;
+mod growth;
 mod keys;
 mod links;
 mod mail;
