@@ -141,16 +141,55 @@ impl Running {
         Ok(Self { child, pid, address, credential, password, database })
     }
 
+    /// Ends the server alone, as `kill -9` would; its database stays.
+    ///
+    /// # Errors
+    /// When it had ended before.
+    pub async fn halt(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the server ended by itself: {status}");
+        }
+        Ok(self.child.kill().await?)
+    }
+
+    /// Starts Portcullis again after [`Self::halt`], at the same address on the same data, with `more`
+    /// arguments. `dir` and `logs` are those of [`Self::start`].
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn resume(
+        &mut self,
+        what: Contestant,
+        cores: Cores,
+        (dir, logs): (&Path, &Path),
+        more: &[&str],
+    ) -> anyhow::Result<()> {
+        let place = Place { dir: &dir.join("data"), database: self.database.as_ref(), cores };
+        let mut command = place.serve_command(self.address)?;
+        command.args(more);
+        let log = File::create(logs.join(what.log_name()))?;
+        (self.child, self.pid) = serve(command, self.address, log).await?;
+        Ok(())
+    }
+
+    /// What the server said how long it took until it was ready, in milliseconds. `logs` is that of
+    /// [`Self::start`].
+    ///
+    /// # Errors
+    /// When it did not say.
+    pub fn ready_in_ms(what: Contestant, logs: &Path) -> anyhow::Result<u32> {
+        let said = std::fs::read_to_string(logs.join(what.log_name()))?;
+        let told = said.split_once("is ready (").and_then(|(_, rest)| rest.split_once(" ms)"));
+        Ok(told.context("the server did not say when it was ready")?.0.parse()?)
+    }
+
     /// Ends the server and waits until it is gone, then its database.
     ///
     /// # Errors
     /// When it had ended before.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("the server ended by itself: {status}");
-        }
         // Its data is thrown away, so there is nothing to be gained by asking it to end.
-        Ok(self.child.kill().await?)
+        self.halt().await
     }
 }
 

@@ -11,6 +11,7 @@
 //! processes on a leash, and the table.
 
 #![allow(clippy::disallowed_methods, reason = "measuring takes a clock of its own")]
+pub mod connection;
 pub mod contestant;
 pub mod database;
 pub mod outside;

@@ -41,7 +41,8 @@ impl Row {
 }
 
 /// The median: the middle one, or the mean of the two in the middle. Not a number for none.
-fn median(mut values: Vec<f64>) -> f64 {
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match (values.get(values.len() / 2), values.len() % 2) {
         (None, _) => f64::NAN,
@@ -163,13 +164,15 @@ fn conditions(rows: &[Row], load: Load, cores: Cores, dir: &Path) -> String {
 }
 
 /// The name of the processor.
-fn cpu_model(cpuinfo: &str) -> &str {
+#[must_use]
+pub fn cpu_model(cpuinfo: &str) -> &str {
     let line = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
     line.and_then(|rest| rest.split_once(':')).map_or("unknown", |(_, name)| name.trim())
 }
 
 /// The commit that is checked out, and whether the tree differs from it.
-fn commit() -> String {
+#[must_use]
+pub fn commit() -> String {
     let changed = !said("git", &["status", "--porcelain"]).is_empty();
     said("git", &["rev-parse", "--short=12", "HEAD"]) + if changed { ", with changes" } else { "" }
 }

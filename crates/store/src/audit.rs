@@ -1,10 +1,10 @@
-//! The audit log at rest: appended in the transaction of the act (L-1), chained (L-3), paged.
+//! The audit log at rest: appended in the transaction of the act (L-1), chained (L-3).
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use portcullis_domain::{
-    audit::{Broken, Entry, Head, Record, follow, printable},
+    audit::{Broken, Entry, Head, Record, follow},
     secret::DigestKey,
 };
 
@@ -13,32 +13,6 @@ use crate::{
     seal::{MasterKeys, Purpose},
     tx::{Act, Store, Tx, query},
 };
-
-/// What to show of the log. Empty or absent means: all.
-#[derive(Debug, Clone, Default)]
-pub struct AuditFilter {
-    /// [`portcullis_domain::audit::Event::code`].
-    pub event: String,
-    /// `done` or `refused`.
-    pub outcome: String,
-    /// The id of the actor: a user's id or a Client ID.
-    pub by: String,
-    /// The subject.
-    pub subject: String,
-    /// From this instant on (UTC).
-    pub from: Option<Timestamp>,
-    /// Before this instant (UTC).
-    pub until: Option<Timestamp>,
-}
-
-/// Which part of it.
-#[derive(Debug, Clone, Copy)]
-pub enum AuditPage {
-    /// The latest records before a number.
-    Before(i64),
-    /// The earliest records after a number.
-    After(i64),
-}
 
 /// What following the whole chain found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +28,7 @@ pub struct ChainState {
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(crate) struct Row {
     seq: i64,
     at: i64,
     by_kind: String,
@@ -114,17 +88,7 @@ macro_rules! record_columns {
     };
 }
 
-macro_rules! select_page {
-    ($range:literal) => {
-        concat!(
-            "SELECT ",
-            record_columns!(),
-            " FROM audit_records WHERE (event = $1 OR $1 = '') AND (outcome = $2 OR $2 = '') \
-             AND (by_id = $3 OR $3 = '') AND (subject = $4 OR $4 = '') AND at >= $5 AND at < $6 AND ",
-            $range
-        )
-    };
-}
+pub(crate) use record_columns;
 
 impl Tx {
     async fn audit_head(&mut self) -> Result<HeadRow, StoreError> {
@@ -172,39 +136,6 @@ impl Tx {
         let seal = at.seal(key, &trimmed).to_vec();
         query!(self, execute, sql, at.seq, at.link.to_vec(), trimmed.seq, trimmed.link.to_vec(), seal, key.id())
             .map(drop)
-    }
-
-    /// A page of the log. [`AuditPage::Before`] gives the latest first, [`AuditPage::After`] the
-    /// earliest first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn audit_page(
-        &mut self,
-        filter: &AuditFilter,
-        page: AuditPage,
-        limit: u32,
-    ) -> Result<Vec<Record>, StoreError> {
-        let from = filter.from.map_or(i64::MIN, Timestamp::as_microsecond);
-        let until = filter.until.map_or(i64::MAX, Timestamp::as_microsecond);
-        let (sql, seq) = match page {
-            AuditPage::Before(seq) => (select_page!("seq < $7 ORDER BY seq DESC LIMIT $8"), seq),
-            AuditPage::After(seq) => (select_page!("seq > $7 ORDER BY seq LIMIT $8"), seq),
-        };
-        let rows = query!(
-            self,
-            fetch_all as Row,
-            sql,
-            printable(&filter.event, 300),
-            printable(&filter.outcome, 300),
-            printable(&filter.by, 300),
-            printable(&filter.subject, 300),
-            from,
-            until,
-            seq,
-            i64::from(limit),
-        )?;
-        Ok(rows.into_iter().map(Record::from).collect())
     }
 
     /// How many records are older than an instant, up to `limit`, counted from the first on up to
@@ -292,7 +223,8 @@ impl Act {
             .ok_or_else(|| corrupt("audit records to be dropped", count))?;
         let key = self.keys.digest_key(Purpose::AuditChain);
         self.set_audit_head(&key, at, head(anchor, link)?).await?;
-        query!(self, execute, "DELETE FROM audit_records WHERE seq <= $1", anchor).map(drop)
+        query!(self, execute, "DELETE FROM audit_records WHERE seq <= $1", anchor)?;
+        self.drop_runs_before(anchor).await
     }
 }
 

@@ -149,11 +149,13 @@ impl Tx {
         query!(self, execute, "DELETE FROM ceremonies WHERE user_id = $1", user.0).map(drop)
     }
 
-    /// Drops what can no longer be finished.
+    /// Drops at most `limit` of what can no longer be finished.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn drop_dead_ceremonies(&mut self, now: Timestamp) -> Result<u64, StoreError> {
-        query!(self, execute, "DELETE FROM ceremonies WHERE expires_at <= $1", now.as_microsecond())
+    pub async fn drop_dead_ceremonies(&mut self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM ceremonies WHERE digest IN (SELECT o.digest FROM ceremonies o \
+                   WHERE o.expires_at <= $1 ORDER BY o.expires_at LIMIT $2)";
+        query!(self, execute, sql, now.as_microsecond(), i64::from(limit))
     }
 }

@@ -107,11 +107,13 @@ impl Tx {
         query!(self, execute, "DELETE FROM links WHERE user_id = $1", user.0).map(drop)
     }
 
-    /// Drops links that ended before an instant.
+    /// Drops at most `limit` links that ended before an instant.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn drop_old_links(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        query!(self, execute, "DELETE FROM links WHERE expires_at < $1", before.as_microsecond())
+    pub async fn drop_old_links(&mut self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM links WHERE digest IN (SELECT o.digest FROM links o \
+                   WHERE o.expires_at < $1 ORDER BY o.expires_at LIMIT $2)";
+        query!(self, execute, sql, before.as_microsecond(), i64::from(limit))
     }
 }

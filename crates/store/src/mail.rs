@@ -219,12 +219,13 @@ impl Tx {
             .collect()
     }
 
-    /// Drops mails that were queued before an instant and do not wait any more.
+    /// Drops at most `limit` mails that were queued before an instant and do not wait any more.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn drop_old_mails(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM mails WHERE queued_at < $1 AND next_try_at IS NULL";
-        query!(self, execute, sql, before.as_microsecond())
+    pub async fn drop_old_mails(&mut self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM mails WHERE id IN (SELECT o.id FROM mails o \
+                   WHERE o.queued_at < $1 AND o.next_try_at IS NULL ORDER BY o.queued_at LIMIT $2)";
+        query!(self, execute, sql, before.as_microsecond(), i64::from(limit))
     }
 }

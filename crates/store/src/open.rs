@@ -18,6 +18,7 @@ use crate::{
     error::OpenError,
     patience::{Patience, PgNode},
     mark::Mark,
+    indexes,
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},
 };
@@ -341,6 +342,7 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
     check_key(keys, made)?;
     if !options.only_look {
         migrate(POSTGRES.run(&migrating).await, &POSTGRES)?;
+        indexes::make_short(&mut *migrating.acquire().await?).await?;
     }
     let version = sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&migrating).await?;
     works_beside(version, &POSTGRES, sqlx::query_scalar(WORKS_WITH).fetch_optional(&migrating).await)?;

@@ -134,6 +134,11 @@ impl PgNode {
         Ok(link)
     }
 
+    /// How to connect, for who needs a connection of its own.
+    pub(crate) fn connect_options(&self) -> Arc<PgConnectOptions> {
+        self.pool.connect_options()
+    }
+
     /// Closes all connections after what is under way.
     pub(crate) async fn close(&self) {
         self.pool.close().await;

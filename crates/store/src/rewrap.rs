@@ -1,5 +1,7 @@
 //! A new master key: what is sealed is sealed anew under it, in steps; and what needs which key.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use portcullis_domain::{keys::Kept, secret::ExposeSecret};
 use uuid::Uuid;
@@ -20,6 +22,9 @@ pub struct MasterKeyUse {
     /// How many.
     pub count: u64,
 }
+
+/// Audit records counted in one statement.
+const COUNTED_AT_ONCE: i64 = 200_000;
 
 /// Seals one value anew.
 fn again(
@@ -111,6 +116,19 @@ macro_rules! rewrap {
     }};
 }
 
+/// How many rows of the short tables need which master key: `$1` is now.
+macro_rules! small_use {
+    () => {
+        "SELECT 'signing_keys', sealed_by, COUNT(*) FROM signing_keys WHERE sealed_by IS NOT NULL GROUP BY sealed_by \
+         UNION ALL SELECT 'public_keys', public_by, COUNT(*) FROM signing_keys WHERE public_by IS NOT NULL GROUP BY public_by \
+         UNION ALL SELECT 'provider_secrets', sealed_by, COUNT(*) FROM providers WHERE sealed_by IS NOT NULL GROUP BY sealed_by \
+         UNION ALL SELECT 'mails', sealed_by, COUNT(*) FROM mails WHERE sealed_by IS NOT NULL GROUP BY sealed_by \
+         UNION ALL SELECT 'ceremonies', sealed_by, COUNT(*) FROM ceremonies WHERE expires_at > $1 GROUP BY sealed_by \
+         UNION ALL SELECT 'api_keys', digest_key_id, COUNT(*) FROM api_keys \
+         WHERE ends_at IS NULL OR ends_at > $1 GROUP BY digest_key_id"
+    };
+}
+
 impl Act {
     /// Seals at most `limit` values of a kind anew under the current master key, and gives how many
     /// were not: 0 when all are. Nothing for what is a digest. `nonce` gives fresh random bytes.
@@ -163,18 +181,60 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn master_key_use(&mut self, now: Timestamp) -> Result<Vec<MasterKeyUse>, StoreError> {
-        let sql = "SELECT 'signing_keys', sealed_by, COUNT(*) FROM signing_keys WHERE sealed_by IS NOT NULL GROUP BY sealed_by \
-             UNION ALL SELECT 'public_keys', public_by, COUNT(*) FROM signing_keys WHERE public_by IS NOT NULL GROUP BY public_by \
-             UNION ALL SELECT 'provider_secrets', sealed_by, COUNT(*) FROM providers WHERE sealed_by IS NOT NULL GROUP BY sealed_by \
-             UNION ALL SELECT 'authenticator_apps', sealed_by, COUNT(*) FROM totp GROUP BY sealed_by \
-             UNION ALL SELECT 'mails', sealed_by, COUNT(*) FROM mails WHERE sealed_by IS NOT NULL GROUP BY sealed_by \
-             UNION ALL SELECT 'ceremonies', sealed_by, COUNT(*) FROM ceremonies WHERE expires_at > $1 GROUP BY sealed_by \
+        let sql = concat!(
+            small_use!(),
+            " UNION ALL SELECT 'authenticator_apps', sealed_by, COUNT(*) FROM totp GROUP BY sealed_by \
              UNION ALL SELECT 'client_secrets', digest_key_id, COUNT(*) FROM credentials \
              WHERE revoked_at IS NULL AND retired_at IS NULL AND expires_at > $1 GROUP BY digest_key_id \
-             UNION ALL SELECT 'api_keys', digest_key_id, COUNT(*) FROM api_keys \
-             WHERE ends_at IS NULL OR ends_at > $1 GROUP BY digest_key_id \
              UNION ALL SELECT 'recovery_codes', digest_key_id, COUNT(*) FROM recovery_codes \
-             WHERE used_at IS NULL GROUP BY digest_key_id";
+             WHERE used_at IS NULL GROUP BY digest_key_id"
+        );
+        self.key_use(sql, now).await
+    }
+
+    /// Whether something works only with a master key that is not `known`, at `now`. The same as to ask
+    /// [`Self::master_key_use`], without counting: a server starts with it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn needs_other_key(
+        &mut self,
+        known: &(dyn Fn(&str) -> bool + Sync),
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        if self.key_use(small_use!(), now).await?.iter().any(|u| !known(&u.key_id)) {
+            return Ok(true);
+        }
+        const ANY_TIME: &str = "SELECT CASE WHEN $1 <> '' AND $2 > 0 THEN 1 ELSE 0 END";
+        // From one key to the next, by the index: how many rows need each is not looked at.
+        let large = [
+            (
+                "SELECT MIN(digest_key_id) FROM credentials WHERE revoked_at IS NULL AND retired_at IS NULL AND digest_key_id > $1",
+                "SELECT COUNT(*) FROM (SELECT 1 FROM credentials WHERE revoked_at IS NULL AND retired_at IS NULL \
+                 AND digest_key_id = $1 AND expires_at > $2 LIMIT 1) s",
+            ),
+            (
+                "SELECT MIN(digest_key_id) FROM recovery_codes WHERE used_at IS NULL AND digest_key_id > $1",
+                ANY_TIME,
+            ),
+            ("SELECT MIN(sealed_by) FROM totp WHERE sealed_by > $1", ANY_TIME),
+        ];
+        for (next, is_used) in large {
+            let mut at = String::new();
+            while let (Some(key),) = query!(self, fetch_one as (Option<String>,), next, at.as_str())? {
+                let unknown = !known(&key);
+                if unknown && query!(self, fetch_one as (i64,), is_used, key.as_str(), now.as_microsecond())?.0 > 0
+                {
+                    return Ok(true);
+                }
+                at = key;
+            }
+        }
+        Ok(false)
+    }
+
+    /// What a statement says of the keys that are needed at `now`.
+    async fn key_use(&mut self, sql: &'static str, now: Timestamp) -> Result<Vec<MasterKeyUse>, StoreError> {
         query!(self, fetch_all as (String, String, i64), sql, now.as_microsecond())?
             .into_iter()
             .map(|(kept, key_id, count)| {
@@ -189,13 +249,18 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn audit_key_use(&mut self) -> Result<Vec<MasterKeyUse>, StoreError> {
-        let sql = "SELECT key_id, COUNT(*) FROM audit_records GROUP BY key_id";
-        let rows = query!(self, fetch_all as (String, i64), sql)?.into_iter();
-        let each = |(key_id, count): (String, i64)| MasterKeyUse {
-            kept: Kept::AuditRecords,
-            key_id,
-            count: count.cast_unsigned(),
-        };
-        Ok(rows.map(each).collect())
+        let ends = self.log_ends().await?;
+        let (mut at, mut counts) = (ends.trimmed, BTreeMap::new());
+        // In parts: no statement counts ten million.
+        while at < ends.head {
+            let until = at.saturating_add(COUNTED_AT_ONCE);
+            let sql = "SELECT key_id, COUNT(*) FROM audit_records WHERE seq > $1 AND seq <= $2 GROUP BY key_id";
+            for (key_id, count) in query!(self, fetch_all as (String, i64), sql, at, until)? {
+                *counts.entry(key_id).or_insert(0) += count.cast_unsigned();
+            }
+            at = until;
+        }
+        let each = |(key_id, count)| MasterKeyUse { kept: Kept::AuditRecords, key_id, count };
+        Ok(counts.into_iter().map(each).collect())
     }
 }

@@ -150,14 +150,20 @@ impl Tx {
         query!(self, execute, sql, user.0, keep)
     }
 
-    /// Drops sessions that are over.
+    /// Drops at most `limit` sessions that are over.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn drop_dead_sessions(&mut self, limits: &SessionLimits, now: Timestamp) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM sessions WHERE seen_at <= $1 OR opened_at <= $2";
+    pub async fn drop_dead_sessions(
+        &mut self,
+        limits: &SessionLimits,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM sessions WHERE (seen_at <= $1 OR opened_at <= $2) AND digest IN (SELECT o.digest \
+                   FROM sessions o WHERE o.seen_at <= $1 OR o.opened_at <= $2 LIMIT $3)";
         let (idle, absolute) = (now - limits.idle, now - limits.absolute);
-        query!(self, execute, sql, idle.as_microsecond(), absolute.as_microsecond())
+        query!(self, execute, sql, idle.as_microsecond(), absolute.as_microsecond(), i64::from(limit))
     }
 
     /// The run of failures counted under a name.
@@ -213,12 +219,15 @@ impl Tx {
         query!(self, execute, "DELETE FROM sign_in_failures WHERE counted = $1", counted.to_vec()).map(drop)
     }
 
-    /// Drops runs whose last failure is older than an instant.
+    /// Drops at most `limit` runs whose last failure is older than an instant.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn drop_old_sign_in_failures(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        query!(self, execute, "DELETE FROM sign_in_failures WHERE last_at < $1", before.as_microsecond())
+    pub async fn drop_old_sign_in_failures(&mut self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        // Asked again where it is dropped: of a run that went on meanwhile nothing is forgotten.
+        let sql = "DELETE FROM sign_in_failures WHERE last_at < $1 AND counted IN (SELECT o.counted \
+                   FROM sign_in_failures o WHERE o.last_at < $1 ORDER BY o.last_at LIMIT $2)";
+        query!(self, execute, sql, before.as_microsecond(), i64::from(limit))
     }
 
     /// Holds the counter of a name until the transaction ends, so that guesses on several nodes
@@ -252,11 +261,13 @@ impl Tx {
         query!(self, execute, sql, name.to_vec(), now.as_microsecond()).map(drop)
     }
 
-    /// Forgets networks that were not signed in from since an instant.
+    /// Forgets at most `limit` networks that were not signed in from since an instant.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn drop_old_networks(&mut self, before: Timestamp) -> Result<u64, StoreError> {
-        query!(self, execute, "DELETE FROM known_networks WHERE seen_at < $1", before.as_microsecond())
+    pub async fn drop_old_networks(&mut self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM known_networks WHERE seen_at < $1 AND name IN (SELECT o.name \
+                   FROM known_networks o WHERE o.seen_at < $1 ORDER BY o.seen_at LIMIT $2)";
+        query!(self, execute, sql, before.as_microsecond(), i64::from(limit))
     }
 }

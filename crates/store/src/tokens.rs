@@ -12,7 +12,7 @@ use crate::{
     credentials::{PresentedClient, PresentedRow, presented_columns},
     error::{StoreError, corrupt},
     installation::instant,
-    tx::{Conn, Tx, query},
+    tx::{Conn, Store, Tx, query},
 };
 
 /// A token to be put on record.
@@ -63,6 +63,15 @@ pub struct TokenUse {
     pub more: bool,
     /// When the last of those ends.
     pub open_until: Option<Timestamp>,
+}
+
+/// What a step through old records came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many were dropped.
+    pub count: u64,
+    /// The last one that was looked at; absent when there are no more.
+    pub last: Option<Uuid>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -208,8 +217,9 @@ impl Tx {
         let sql = concat!(
             "SELECT ",
             token_columns!(),
+            // The first condition is for the index, which the others do not lead into.
             " FROM issued_tokens t JOIN apis a ON a.id = t.api_id WHERE t.credential_id = $1 \
-             AND (t.issued_at < $2 OR (t.issued_at = $2 AND t.jti < $3)) \
+             AND t.issued_at <= $2 AND (t.issued_at < $2 OR t.jti < $3) \
              ORDER BY t.issued_at DESC, t.jti DESC LIMIT $4"
         );
         query!(self, fetch_all as TokenRow, sql, credential, at, jti, i64::from(limit))?
@@ -217,22 +227,55 @@ impl Tx {
             .map(IssuedToken::try_from)
             .collect()
     }
+}
 
-    /// Drops at most `limit` records of tokens that ended before an instant, but never the last
-    /// one of a credential: it is when the credential was last used (C-13). `oldest_kept` is a
-    /// UUID version 7 of the same instant, by which old records are found without a scan.
+impl Store {
+    /// Goes on, after an id, through the records of tokens in the order of their ids: looks at `limit` of
+    /// them, and drops those that ended before an instant. Never the last one of a credential: it is when
+    /// the credential was last used (C-13). `oldest_kept` is a UUID version 7 of the same instant; from
+    /// there on nothing is looked at.
+    ///
+    /// The looking is done beside the writer. Of a million credentials a million last records may stay
+    /// for ever, and nobody waits while they are passed over.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn drop_ended_tokens(
-        &mut self,
+        &self,
+        after: Uuid,
         ended_before: Timestamp,
         oldest_kept: Uuid,
         limit: u32,
-    ) -> Result<u64, StoreError> {
-        let sql = "DELETE FROM issued_tokens WHERE jti IN (SELECT o.jti FROM issued_tokens o \
-                   WHERE o.jti < $1 AND o.expires_at < $2 AND EXISTS (SELECT 1 FROM issued_tokens n \
-                   WHERE n.credential_id = o.credential_id AND n.issued_at > o.issued_at) ORDER BY o.jti LIMIT $3)";
-        query!(self, execute, sql, oldest_kept, ended_before.as_microsecond(), i64::from(limit))
+    ) -> Result<Dropped, StoreError> {
+        let before = ended_before.as_microsecond();
+        let sql = "SELECT o.jti, CASE WHEN o.expires_at < $3 AND EXISTS (SELECT 1 FROM issued_tokens n \
+                   WHERE n.credential_id = o.credential_id AND n.issued_at > o.issued_at) THEN 1 ELSE 0 END \
+                   FROM issued_tokens o WHERE o.jti > $1 AND o.jti < $2 ORDER BY o.jti LIMIT $4";
+        let mut tx = self.read().await?;
+        let looked = query!(tx, fetch_all as (Uuid, i64), sql, after, oldest_kept, before, i64::from(limit))?;
+        drop(tx);
+        let last = looked.last().filter(|_| looked.len() == limit as usize).map(|(jti, _)| *jti);
+        let ended: Vec<Uuid> = looked.into_iter().filter(|(_, is_old)| *is_old == 1).map(|(jti, _)| jti).collect();
+        // What had a later one has one for ever: the last of a credential is never among them.
+        let mut tx = match ended.is_empty() {
+            true => return Ok(Dropped { count: 0, last }),
+            false => self.write().await?,
+        };
+        macro_rules! delete {
+            ($connection:expr) => {{
+                let mut delete = sqlx::QueryBuilder::new("DELETE FROM issued_tokens WHERE jti IN (");
+                let mut list = delete.separated(", ");
+                for jti in &ended {
+                    list.push_bind(*jti);
+                }
+                delete.push(")").build().persistent(false).execute($connection).await.map(|d| d.rows_affected())
+            }};
+        }
+        let count = match tx.conn() {
+            Conn::Sqlite(connection) => delete!(connection),
+            Conn::Postgres(connection) => delete!(connection),
+        }?;
+        tx.commit().await?;
+        Ok(Dropped { count, last })
     }
 }

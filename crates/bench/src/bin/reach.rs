@@ -20,27 +20,20 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
-use hyper::http::request::Builder;
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::Request;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
+use portcullis_bench::connection::Connection;
 use portcullis_bench::contestant::{Contestant, Cores, Credential, EMAIL, Running};
 use portcullis_verify::{Error, Refusal, Verifier, WhenStale};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(10);
-/// The longest answer that is read.
-const ANSWER_LIMIT: usize = 64 * 1024;
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
@@ -83,39 +76,6 @@ struct Args {
     /// The core of the verifiers and of PostgreSQL.
     #[arg(long, default_value_t = 1)]
     load_core: usize,
-}
-
-/// A connection to the server.
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    target: SocketAddr,
-}
-
-impl Connection {
-    async fn open(target: SocketAddr) -> anyhow::Result<Self> {
-        let stream = timeout(LIMIT, TcpStream::connect(target)).await.context("connecting took too long")??;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // The connection's own error also reaches the request that was under way on it.
-        tokio::spawn(connection);
-        Ok(Self { sender, target })
-    }
-
-    async fn send(&mut self, request: Builder, body: String) -> anyhow::Result<Response<Incoming>> {
-        self.sender.ready().await.context("the server closed the connection")?;
-        let request = request.header(HOST, self.target.to_string()).body(Full::new(Bytes::from(body)))?;
-        let answer = timeout(LIMIT, self.sender.send_request(request)).await.context("no answer")??;
-        if !answer.status().is_success() {
-            bail!("status {}", answer.status());
-        }
-        Ok(answer)
-    }
-
-    async fn ask(&mut self, request: Builder, body: String) -> anyhow::Result<Bytes> {
-        let answer = self.send(request, body).await?.into_body();
-        let body = Limited::new(answer, ANSWER_LIMIT).collect().await.map_err(anyhow::Error::from_boxed)?;
-        Ok(body.to_bytes())
-    }
 }
 
 fn basic(id: &str, secret: &str) -> String {

@@ -102,7 +102,8 @@ impl TryFrom<Record> for AuditView {
 /// A page of the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditLogPage {
-    /// The records, the latest first.
+    /// The records, the latest first. With a filter there may be fewer than asked for, or none, and a
+    /// next page all the same.
     pub records: Vec<AuditView>,
     /// The cursor of the next page, with older records; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,8 +150,7 @@ pub async fn page(
         until: query.until,
     };
     let page = app.audit_page(&caller, filter, AuditPage::Before(before), limit).await?;
-    let last = page.records.last().filter(|_| page.older).map(|r| r.seq);
-    let next = last.map(|seq| cursor::seal(&app, "audit", &seq.to_be_bytes()));
+    let next = page.older.map(|seq| cursor::seal(&app, "audit", &seq.to_be_bytes()));
     let records = page.records.into_iter().map(AuditView::try_from).collect::<Result<_, _>>()?;
     Ok(Json(AuditLogPage { records, next }))
 }

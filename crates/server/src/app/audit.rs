@@ -6,7 +6,7 @@ use portcullis_domain::{
     accounts::{Email, UserId},
     audit::Record,
 };
-use portcullis_store::{AuditFilter, AuditPage};
+use portcullis_store::{AuditFilter, AuditFound, AuditPage};
 use uuid::Uuid;
 
 use crate::{
@@ -21,10 +21,11 @@ pub struct Page {
     pub records: Vec<Record>,
     /// E-mails of the users that occur in them, by id.
     pub emails: HashMap<String, String>,
-    /// Whether there are later ones.
-    pub newer: bool,
-    /// Whether there are earlier ones.
-    pub older: bool,
+    /// After which number a page of later ones begins, if there may be any.
+    pub newer: Option<i64>,
+    /// Before which number a page of earlier ones begins, if there may be any. There may be some also
+    /// when this page is empty: then the log was searched back to there.
+    pub older: Option<i64>,
 }
 
 impl App {
@@ -49,14 +50,16 @@ impl App {
             }
         }
         // One more than asked tells whether there are more.
-        let mut records = tx.audit_page(&filter, page, limit + 1).await?;
+        let AuditFound { mut records, looked_to } = tx.audit_page(&filter, page, limit + 1).await?;
         let more = records.len() > limit as usize;
         records.truncate(limit as usize);
+        let last = records.last().filter(|_| more).map(|r| r.seq).or(looked_to);
+        let first = records.first().map(|r| r.seq);
         let (newer, older) = match page {
-            AuditPage::Before(seq) => (seq != i64::MAX, more),
-            AuditPage::After(_) => {
+            AuditPage::Before(seq) => (first.or(Some(seq - 1)).filter(|_| seq != i64::MAX), last),
+            AuditPage::After(seq) => {
                 records.reverse();
-                (more, true)
+                (last, first.or(Some(seq.saturating_add(1))))
             }
         };
         let mut emails = HashMap::new();

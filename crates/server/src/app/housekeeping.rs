@@ -3,13 +3,14 @@
 //! records beyond their
 //! retention (L-1). Reminded of: credentials that expire (C-6). Deactivated: dormant accounts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
     accounts::{RUN_IS_FORGOTTEN, manage},
     audit::{By, Entry, Event, Origin},
 };
+use uuid::Uuid;
 
 use crate::{
     app::{
@@ -20,8 +21,15 @@ use crate::{
     error::Failure,
 };
 
-/// Rows dropped in one transaction.
+/// Rows dropped in one transaction: it takes a few milliseconds, in which nobody else writes on SQLite.
 const STEP: u32 = 500;
+
+/// Records of tokens looked at, and dropped, in one step: they stand far from each other in their index.
+const TOKENS: u32 = 200;
+
+/// How long the database is left alone between two steps.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A network is no longer known when nobody signed in from it for so long.
 const NETWORK_IS_FORGOTTEN: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -31,6 +39,22 @@ const MAIL_IS_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// An assertion or a proof that was used is remembered so long after it has ended.
 const PROOF_IS_KEPT: SignedDuration = SignedDuration::from_mins(5);
+
+/// Drops, each step in a transaction of its own, until a step drops less than it may.
+macro_rules! in_steps {
+    ($app:expr, $tx:ident => $step:expr) => {
+        loop {
+            let began = $app.clock.now();
+            let mut $tx = $app.store.write().await?;
+            let dropped = $step.await?;
+            $tx.commit().await?;
+            if dropped < u64::from(STEP) {
+                break;
+            }
+            $app.pause(began).await;
+        }
+    };
+}
 
 /// A sweep is done at this interval, by one node for all.
 const SWEPT: SignedDuration = SignedDuration::from_mins(10);
@@ -77,6 +101,7 @@ impl App {
             return Ok(());
         }
         let parts = [
+            self.grow().await,
             self.drop_sessions().await,
             self.drop_mails().await,
             self.drop_tokens().await,
@@ -102,22 +127,42 @@ impl App {
         self.recorder.record(entry).await
     }
 
+    /// What a large database needs to be found its way in: indexes that are missing, the runs of the log.
+    async fn grow(&self) -> Result<(), Failure> {
+        let made = self.store.make_indexes().await?;
+        if made > 0 {
+            tracing::info!(made, "indexes that were missing were made");
+        }
+        let mut began = self.clock.now();
+        while self.store.sum_up_audit().await? {
+            began = self.pause(began).await;
+        }
+        Ok(())
+    }
+
+    /// Lets the others work for as long as the step took that began then, and gives the present. So
+    /// tidying up takes at most half of the database's time, however slow that is.
+    async fn pause(&self, began: Timestamp) -> Timestamp {
+        let took = Duration::try_from(self.clock.now().duration_since(began)).unwrap_or_default();
+        tokio::time::sleep(took.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
+        self.clock.now()
+    }
+
     async fn drop_sessions(&self) -> Result<(), Failure> {
         let now = self.clock.now();
-        let mut tx = self.store.write().await?;
-        tx.drop_dead_sessions(&self.config.sessions, now).await?;
-        tx.drop_dead_ceremonies(now).await?;
-        tx.drop_old_sign_in_failures(now - RUN_IS_FORGOTTEN).await?;
-        tx.drop_old_networks(now - NETWORK_IS_FORGOTTEN).await?;
-        Ok(tx.commit().await?)
+        let limits = &self.config.sessions;
+        in_steps!(self, tx => tx.drop_dead_sessions(limits, now, STEP));
+        in_steps!(self, tx => tx.drop_dead_ceremonies(now, STEP));
+        in_steps!(self, tx => tx.drop_old_sign_in_failures(now - RUN_IS_FORGOTTEN, STEP));
+        in_steps!(self, tx => tx.drop_old_networks(now - NETWORK_IS_FORGOTTEN, STEP));
+        Ok(())
     }
 
     async fn drop_mails(&self) -> Result<(), Failure> {
         let before = self.clock.now() - MAIL_IS_KEPT;
-        let mut tx = self.store.write().await?;
-        tx.drop_old_mails(before).await?;
-        tx.drop_old_links(before).await?;
-        Ok(tx.commit().await?)
+        in_steps!(self, tx => tx.drop_old_mails(before, STEP));
+        in_steps!(self, tx => tx.drop_old_links(before, STEP));
+        Ok(())
     }
 
     /// Tells owners that their credentials expire, each once for each of the days, whatever node
@@ -170,33 +215,26 @@ impl App {
 
     async fn drop_tokens(&self) -> Result<(), Failure> {
         let before = self.clock.now() - self.config.token_records;
-        loop {
-            let mut tx = self.store.write().await?;
-            let dropped = tx.drop_ended_tokens(before, self.clock.first_id_at(before), STEP).await?;
-            tx.commit().await?;
-            if dropped < u64::from(STEP) {
-                return Ok(());
-            }
-            tokio::task::yield_now().await;
+        let oldest_kept = self.clock.first_id_at(before);
+        let (mut at, mut began) = (Uuid::nil(), self.clock.now());
+        while let Some(last) = self.store.drop_ended_tokens(at, before, oldest_kept, TOKENS).await?.last {
+            at = last;
+            began = self.pause(began).await;
         }
+        Ok(())
     }
 
     /// Assertions and proofs that no node takes any more, even if clocks differ.
     async fn drop_proofs(&self) -> Result<(), Failure> {
-        loop {
-            let mut tx = self.store.write().await?;
-            let dropped = tx.drop_ended_proofs(self.clock.now() - PROOF_IS_KEPT, STEP).await?;
-            tx.commit().await?;
-            if dropped < u64::from(STEP) {
-                return Ok(());
-            }
-            tokio::task::yield_now().await;
-        }
+        let before = self.clock.now() - PROOF_IS_KEPT;
+        in_steps!(self, tx => tx.drop_ended_proofs(before, STEP));
+        Ok(())
     }
 
     async fn trim_audit(&self) -> Result<(), Failure> {
         let before = self.clock.now() - self.config.audit_retention;
         loop {
+            let began = self.clock.now();
             let mut act = self.store.act().await?;
             let old = act.audit_records_before(before, STEP).await?;
             if old == 0 {
@@ -212,6 +250,7 @@ impl App {
             if old < u64::from(STEP) {
                 return Ok(());
             }
+            self.pause(began).await;
         }
     }
 }

@@ -146,8 +146,8 @@ pub async fn page(
     check_words(&search.event, &search.outcome)?;
     let range = range(&app, &search)?;
     let Page { records, emails, newer, older } = app.audit_page(&caller, wanted, range, ROWS).await?;
-    let newer = records.first().filter(|_| newer).map(|r| beside(&app, &search, "newer", r.seq));
-    let older = records.last().filter(|_| older).map(|r| beside(&app, &search, "older", r.seq));
+    let newer = newer.map(|seq| beside(&app, &search, "newer", seq));
+    let older = older.map(|seq| beside(&app, &search, "older", seq));
     let dates = dates(&caller.user, app.clock.now());
     let rows = records.into_iter().map(|r| row(r, &emails, &dates)).collect::<Result<_, _>>()?;
     page_with(StatusCode::OK, &AuditPage { frame, notice: None, filter, rows, newer, older })

@@ -451,7 +451,7 @@ impl World {
     /// The audit records after a number, the earliest first.
     pub async fn records_after(&self, seq: i64) -> Vec<Record> {
         let mut tx = self.app.store.read().await.unwrap();
-        tx.audit_page(&AuditFilter::default(), AuditPage::After(seq), 100_000).await.unwrap()
+        tx.audit_page(&AuditFilter::default(), AuditPage::After(seq), 100_000).await.unwrap().records
     }
 
     /// The same as `event outcome reason`, which is what most tests look at.

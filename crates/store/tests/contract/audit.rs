@@ -49,7 +49,10 @@ async fn verify(fresh: &Fresh) -> ChainState {
 }
 
 async fn all(fresh: &Fresh) -> Vec<portcullis_domain::audit::Record> {
-    fresh.read(async |tx| tx.audit_page(&AuditFilter::default(), AuditPage::After(0), 1000).await.unwrap()).await
+    fresh
+        .read(async |tx| tx.audit_page(&AuditFilter::default(), AuditPage::After(0), 1000).await.unwrap())
+        .await
+        .records
 }
 
 async fn l1_every_field_of_a_record_comes_back(fresh: Fresh) {
@@ -344,8 +347,8 @@ async fn the_log_is_narrowed_by_every_filter(fresh: Fresh) {
     act(&fresh.store, &entries).await;
     let found = async |filter: AuditFilter| {
         let mut tx = fresh.store.read().await.unwrap();
-        let rows = tx.audit_page(&filter, AuditPage::After(0), 50).await.unwrap();
-        let mut other_way = tx.audit_page(&filter, AuditPage::Before(i64::MAX), 50).await.unwrap();
+        let rows = tx.audit_page(&filter, AuditPage::After(0), 50).await.unwrap().records;
+        let mut other_way = tx.audit_page(&filter, AuditPage::Before(i64::MAX), 50).await.unwrap().records;
         other_way.reverse();
         assert_eq!(rows, other_way);
         rows.into_iter().map(|r| r.seq).collect::<Vec<_>>()
@@ -392,7 +395,7 @@ async fn the_log_is_paged_in_both_directions(fresh: Fresh) {
         ] {
             let (mut at, mut seen) = (start, Vec::new());
             loop {
-                let rows = tx.audit_page(&filter, page(at), limit).await.unwrap();
+                let rows = tx.audit_page(&filter, page(at), limit).await.unwrap().records;
                 assert!(rows.len() <= limit as usize);
                 let Some(last) = rows.last() else { break };
                 at = last.seq;
@@ -419,7 +422,7 @@ async fn hostile_text_reaches_the_log_as_harmless_text(fresh: Fresh) {
     assert_eq!(verify(&fresh).await.broken, None);
     let about = AuditFilter { by: hostile.to_owned(), subject: hostile.to_owned(), ..AuditFilter::default() };
     let found = fresh.read(async |tx| tx.audit_page(&about, AuditPage::After(0), 9).await.unwrap()).await;
-    assert_eq!(found, [row], "and is found by what was sent");
+    assert_eq!(found.records, [row], "and is found by what was sent");
 
     act(&fresh.store, &[record(Event::TokenRefused, &"é".repeat(100_000))]).await;
     assert_eq!(all(&fresh).await.pop().unwrap().subject, "é".repeat(256), "and takes a bounded room");

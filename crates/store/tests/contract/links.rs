@@ -86,8 +86,8 @@ async fn links_go_with_age_and_with_their_user(fresh: Fresh) {
             tx.add_link(&[3; 32], &Link::new(ana, INVITATION, now())).await.unwrap();
         })
         .await;
-    assert_eq!(fresh.write(async |tx| tx.drop_old_links(after(3600)).await.unwrap()).await, 0);
-    assert_eq!(fresh.write(async |tx| tx.drop_old_links(after(3601)).await.unwrap()).await, 1);
+    assert_eq!(fresh.write(async |tx| tx.drop_old_links(after(3600), 9).await.unwrap()).await, 0);
+    assert_eq!(fresh.write(async |tx| tx.drop_old_links(after(3601), 9).await.unwrap()).await, 1);
     fresh.write(async |tx| tx.drop_links_of(maria).await.unwrap()).await;
     let mut tx = fresh.store.read().await.unwrap();
     assert_eq!(tx.link(&[2; 32], INVITATION).await.unwrap(), None);

@@ -129,7 +129,7 @@ async fn old_mails_go_unless_they_wait(fresh: Fresh) {
     let sent = queue(&fresh, "a@acme.example", MailKind::Invitation, 0).await;
     queue(&fresh, "b@acme.example", MailKind::Invitation, 0).await;
     fresh.write(async |tx| tx.mail_was_sent(sent, after(1)).await.unwrap()).await;
-    assert_eq!(fresh.write(async |tx| tx.drop_old_mails(now()).await.unwrap()).await, 0);
-    assert_eq!(fresh.write(async |tx| tx.drop_old_mails(after(1)).await.unwrap()).await, 1);
+    assert_eq!(fresh.write(async |tx| tx.drop_old_mails(now(), 9).await.unwrap()).await, 0);
+    assert_eq!(fresh.write(async |tx| tx.drop_old_mails(after(1), 9).await.unwrap()).await, 1);
     assert_eq!(fresh.read(async |tx| tx.mails(None, 9).await.unwrap().len()).await, 1, "one waits");
 }

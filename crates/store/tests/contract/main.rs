@@ -12,6 +12,7 @@ mod changes;
 mod client_keys;
 mod credentials;
 mod federation;
+mod growth;
 mod hold;
 mod keys;
 mod links;

@@ -172,7 +172,7 @@ async fn a_session_that_is_over_is_dropped_and_no_other(fresh: Fresh) {
     add(&fresh, &sessions).await;
     let live: Vec<bool> = sessions.iter().map(|s| s.is_live(&limits, at)).collect();
     assert_eq!(live, [true, false, false, true]);
-    assert_eq!(fresh.write(async |tx| tx.drop_dead_sessions(&limits, at).await.unwrap()).await, 2);
+    assert_eq!(fresh.write(async |tx| tx.drop_dead_sessions(&limits, at, 9).await.unwrap()).await, 2);
     for (digest, live) in (1..).zip(live) {
         assert_eq!(found(&fresh, digest).await.is_some(), live, "as the domain judges: {digest}");
     }
@@ -232,7 +232,7 @@ async fn a8_runs_are_forgotten_one_by_one_and_by_age(fresh: Fresh) {
     }
     fresh.write(async |tx| tx.forget_sign_in_failures(&[4; 32]).await.unwrap()).await;
     fresh.write(async |tx| tx.forget_sign_in_failures(&[9; 32]).await.unwrap()).await;
-    assert_eq!(fresh.write(async |tx| tx.drop_old_sign_in_failures(after(3)).await.unwrap()).await, 2);
+    assert_eq!(fresh.write(async |tx| tx.drop_old_sign_in_failures(after(3), 9).await.unwrap()).await, 2);
     for (counted, there) in [(1, false), (2, false), (3, true), (4, false)] {
         assert_eq!(failures(&fresh, counted).await.is_some(), there, "{counted}");
     }

@@ -6,7 +6,7 @@ use portcullis_domain::{
     credentials::{RevocationReason, Standing as CredentialStanding},
     tokens::{Audience, IssuedToken},
 };
-use portcullis_store::{NewToken, Store, StoreError, TokenUse};
+use portcullis_store::{Dropped, NewToken, Store, StoreError, TokenUse};
 use uuid::Uuid;
 
 use crate::support::{Fresh, after, at_once, id, now, on_both, own_api, record, token};
@@ -193,16 +193,23 @@ async fn c13_old_records_go_but_never_the_last_one_of_a_credential(fresh: Fresh)
         }
         left
     };
-    let purge = async |ended_before, oldest_kept, limit| {
-        fresh.write(async |tx| tx.drop_ended_tokens(after(ended_before), oldest_kept, limit).await.unwrap()).await
+    let walk = async |at, ended_before, oldest_kept, limit| {
+        fresh.store.drop_ended_tokens(at, after(ended_before), oldest_kept, limit).await.unwrap()
     };
+    let purge =
+        async |ended_before, oldest_kept, limit| walk(Uuid::nil(), ended_before, oldest_kept, limit).await.count;
     assert_eq!(purge(3600, Uuid::max(), 99).await, 0, "none has ended before");
     assert_eq!(purge(9999, tokens[0].jti, 99).await, 0, "all are of the time that is kept");
-    assert_eq!(purge(9999, Uuid::max(), 2).await, 2, "no more than it may");
+    let first = walk(Uuid::nil(), 9999, Uuid::max(), 2).await;
+    assert_eq!(first, Dropped { count: 2, last: Some(tokens[1].jti) }, "no more than it may");
     assert_eq!(left().await, [2, 3, 4, 5, 6]);
-    assert_eq!(purge(9999, Uuid::max(), 2).await, 1);
+    // Those that stay are passed over: the next step begins behind them.
+    let second = walk(tokens[1].jti, 9999, Uuid::max(), 2).await;
+    assert_eq!(second, Dropped { count: 0, last: Some(tokens[3].jti) });
+    let third = walk(tokens[3].jti, 9999, Uuid::max(), 99).await;
+    assert_eq!(third, Dropped { count: 1, last: None });
     assert_eq!(left().await, [2, 3, 5, 6], "the last of each, and what has not ended");
-    assert_eq!(purge(9999, Uuid::max(), 2).await, 0);
+    assert_eq!(purge(9999, Uuid::max(), 99).await, 0);
 }
 
 /// Revocations and suspensions commit on one node and the other looks at once, in both directions.
