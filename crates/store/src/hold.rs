@@ -143,8 +143,8 @@ impl Tx {
     /// Where the database is, and its PostgreSQL timeline, as far as it can be told; on SQLite the place
     /// is what was noted beside it.
     async fn found_in(&mut self) -> Result<(Option<String>, Option<i64>), StoreError> {
-        let Conn::Postgres(connection) = self.conn() else { return Ok((None, None)) };
-        match sqlx::query_as::<_, (String, i64)>(POSTGRES_PLACE).fetch_one(connection).await {
+        let Conn::Postgres(connection, ear) = self.conn() else { return Ok((None, None)) };
+        match ear.hear(sqlx::query_as::<_, (String, i64)>(POSTGRES_PLACE).fetch_one(connection)).await {
             Ok((place, timeline)) => Ok((Some(place), Some(timeline))),
             // A PostgreSQL that is served by somebody else may not tell.
             Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("42501" | "42883" | "0A000")) => {

@@ -361,7 +361,7 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
 /// The newest version that a database's schema was brought to.
 pub(crate) const SCHEMA_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
 
-fn newest(ours: &Migrator) -> i64 {
+pub(crate) fn newest(ours: &Migrator) -> i64 {
     ours.iter().map(|m| m.version).max().unwrap_or(0)
 }
 

@@ -268,12 +268,15 @@ impl Store {
                 for jti in &ended {
                     list.push_bind(*jti);
                 }
-                delete.push(")").build().persistent(false).execute($connection).await.map(|d| d.rows_affected())
+                delete.push(")");
+                async move {
+                    delete.build().persistent(false).execute($connection).await.map(|d| d.rows_affected())
+                }
             }};
         }
         let count = match tx.conn() {
-            Conn::Sqlite(connection) => delete!(connection),
-            Conn::Postgres(connection) => delete!(connection),
+            Conn::Sqlite(connection) => delete!(connection).await,
+            Conn::Postgres(connection, ear) => ear.hear(delete!(connection)).await,
         }?;
         tx.commit().await?;
         Ok(Dropped { count, last })
