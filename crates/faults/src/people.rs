@@ -269,6 +269,15 @@ impl Person {
         self.with(|s| pick(&s.tokens, rng))
     }
 
+    /// Forgets every token, and every credential that is not among `there`: a database that lost them
+    /// knows nothing of them either.
+    pub fn forget(&self, there: impl Fn(&str) -> bool) {
+        self.with(|s| {
+            s.tokens.clear();
+            s.pairs.retain(|pair| there(&pair.id));
+        });
+    }
+
     /// The tokens that were issued to one credential.
     #[must_use]
     pub fn tokens_of(&self, client_id: &str) -> Vec<Token> {
