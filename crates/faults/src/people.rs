@@ -102,8 +102,8 @@ impl Person {
     }
 
     fn keep(&self, cookies: &[String]) {
-        let session = cookies.iter().filter_map(|line| line.split(';').next());
-        if let Some(cookie) = session.filter(|pair| pair.starts_with("__Host-portcullis=")).next_back() {
+        let mut session = cookies.iter().filter_map(|line| line.split(';').next());
+        if let Some(cookie) = session.rfind(|pair| pair.starts_with("__Host-portcullis=")) {
             self.with(|s| cookie.clone_into(&mut s.cookie));
         }
     }
