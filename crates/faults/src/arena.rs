@@ -184,28 +184,7 @@ impl Arena {
                 Base::Postgres(url)
             }
         };
-        let addresses: Vec<_> = (0..plan.nodes).map(|_| free_address()).collect::<Result<_, _>>()?;
-        let first = addresses.first().context("an arena without servers")?;
-        let balancer = if plan.balanced { Some(Proxy::start(first.port()).await?) } else { None };
-        let public_url = match &balancer {
-            Some(balancer) => format!("http://127.0.0.1:{}", balancer.port),
-            None => format!("http://{first}"),
-        };
-        let mut settings: Vec<String> =
-            ["session_idle_minutes=1440", "session_absolute_hours=168", "token_lifespan_seconds=2592000"]
-                .map(str::to_owned)
-                .to_vec();
-        settings.extend(plan.settings.iter().map(|s| (*s).to_owned()));
-        let environment =
-            lab.bug.iter().map(|bug| ("PORTCULLIS_TEST_BUG".to_owned(), (*bug).to_owned())).collect();
-        let program = lab.program.clone();
-        let site = Site { program, folder: data, public_url, settings, environment };
-        let names = ["a", "b", "c", "d"];
-        let mut nodes: Vec<Node> = addresses
-            .iter()
-            .zip(names)
-            .map(|(address, name)| Node::new(name, *address, through.as_deref(), &site, desk.folder()))
-            .collect();
+        let (mut nodes, balancer) = Self::servers(lab, &plan, data, through.as_deref(), desk.folder()).await?;
         let (wrong, hear) = Wrong::channel();
         let people = Self::people(&nodes, plan.owners, &wrong).await?;
         if let Some(last) = nodes.last_mut() {
@@ -245,6 +224,39 @@ impl Arena {
             desk,
             _folder: folder,
         })
+    }
+
+    /// The servers of a plan, not started yet, and what stands before them.
+    async fn servers(
+        lab: &Lab,
+        plan: &Plan<'_>,
+        folder: PathBuf,
+        database: Option<&str>,
+        logs: &Path,
+    ) -> anyhow::Result<(Vec<Node>, Option<Proxy>)> {
+        let addresses: Vec<_> = (0..plan.nodes).map(|_| free_address()).collect::<Result<_, _>>()?;
+        let first = addresses.first().context("an arena without servers")?;
+        let balancer = if plan.balanced { Some(Proxy::start(first.port()).await?) } else { None };
+        let public_url = match &balancer {
+            Some(balancer) => format!("http://127.0.0.1:{}", balancer.port),
+            None => format!("http://{first}"),
+        };
+        let mut settings: Vec<String> =
+            ["session_idle_minutes=1440", "session_absolute_hours=168", "token_lifespan_seconds=2592000"]
+                .map(str::to_owned)
+                .to_vec();
+        settings.extend(plan.settings.iter().map(|s| (*s).to_owned()));
+        let environment =
+            lab.bug.iter().map(|bug| ("PORTCULLIS_TEST_BUG".to_owned(), (*bug).to_owned())).collect();
+        let program = lab.program.clone();
+        let site = Site { program, folder, public_url, settings, environment };
+        let names = ["a", "b", "c", "d"];
+        let nodes = addresses
+            .iter()
+            .zip(names)
+            .map(|(address, name)| Node::new(name, *address, database, &site, logs))
+            .collect();
+        Ok((nodes, balancer))
     }
 
     async fn people(nodes: &[Node], owners: usize, wrong: &Wrong) -> anyhow::Result<Vec<Arc<Person>>> {

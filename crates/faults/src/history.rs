@@ -142,7 +142,7 @@ impl Desk {
         let client = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(format!("client-{client:04}.jsonl"));
         let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Pen { client, file, clock: self.clock, calls: Vec::new() })
+        Ok(Pen { client, file, clock: self.clock, free: 0, calls: Vec::new() })
     }
 }
 
@@ -152,6 +152,8 @@ pub struct Pen {
     client: u32,
     file: File,
     clock: Stopwatch,
+    /// The first instant after its last call.
+    free: u64,
     calls: Vec<Call>,
 }
 
@@ -166,9 +168,11 @@ impl Pen {
         operation: Operation,
         call: impl Future<Output = Outcome>,
     ) -> anyhow::Result<&Outcome> {
-        let called = self.clock.micros();
+        // Two calls of one client never share an instant, not even where the clock is too coarse to tell.
+        let called = self.clock.micros().max(self.free);
         let outcome = call.await;
-        let returned = self.clock.micros();
+        let returned = self.clock.micros().max(called);
+        self.free = returned + 1;
         let (user, node) = (user.to_owned(), node.to_owned());
         let call = Call { client: self.client, user, node, operation, called, returned, outcome };
         let mut line = serde_json::to_vec(&call)?;

@@ -124,6 +124,12 @@ impl Facts {
         }
     }
 
+    /// Whether there is a credential with this Client ID.
+    #[must_use]
+    pub fn knows(&self, client_id: &str) -> bool {
+        self.credentials.contains_key(client_id)
+    }
+
     /// What must hold of a database whatever clients were told: I2, no record without its act and no act
     /// without its record (I4), a whole file.
     #[must_use]

@@ -102,8 +102,8 @@ impl Person {
     }
 
     fn keep(&self, cookies: &[String]) {
-        let session = cookies.iter().filter_map(|line| line.split(';').next());
-        if let Some(cookie) = session.filter(|pair| pair.starts_with("__Host-portcullis=")).next_back() {
+        let mut session = cookies.iter().filter_map(|line| line.split(';').next());
+        if let Some(cookie) = session.rfind(|pair| pair.starts_with("__Host-portcullis=")) {
             self.with(|s| cookie.clone_into(&mut s.cookie));
         }
     }
@@ -267,6 +267,15 @@ impl Person {
     /// One of the tokens that were issued to this owner's credentials: a late one mostly.
     pub fn a_token(&self, rng: &mut fastrand::Rng) -> Option<Token> {
         self.with(|s| pick(&s.tokens, rng))
+    }
+
+    /// Forgets every token, and every credential that is not among `there`: a database that lost them
+    /// knows nothing of them either.
+    pub fn forget(&self, there: impl Fn(&str) -> bool) {
+        self.with(|s| {
+            s.tokens.clear();
+            s.pairs.retain(|pair| there(&pair.id));
+        });
     }
 
     /// The tokens that were issued to one credential.

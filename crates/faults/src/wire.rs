@@ -137,7 +137,6 @@ impl Wrong {
 }
 
 /// A request to a path of a server.
-#[must_use]
 pub fn request(client: &Client, method: Method, url: &str, path: &str) -> RequestBuilder {
     client.request(method, format!("{url}{path}"))
 }

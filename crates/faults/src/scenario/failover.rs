@@ -77,6 +77,10 @@ async fn once(lab: &Lab, name: &str, synchronous: bool, seed: u64) -> anyhow::Re
         return arena.finish().await;
     }
     arena.settle_unchecked().await?;
+    let there = Facts::read(&arena.base).await?;
+    for owner in &arena.owners {
+        owner.forget(|id| there.knows(id));
+    }
     // From here on nothing is lost, and everything is checked again.
     let load = arena.load()?;
     arena.pause(300, 600).await;
