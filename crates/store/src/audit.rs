@@ -284,9 +284,10 @@ impl Store {
         };
         let mut broken = broken.or_else(|| (at.link != stored.link).then_some(Broken::Altered(at.seq)));
         if broken.is_none() {
-            let sql = "SELECT r.seq FROM audit_records r, audit_head h \
-                       WHERE r.seq > h.seq OR r.seq <= h.trimmed_seq ORDER BY r.seq LIMIT 1";
-            broken = query!(tx, fetch_optional as (i64,), sql)?.map(|(seq,)| Broken::Stray(seq));
+            // Each by itself, so that each is found by its number.
+            let sql = "SELECT COALESCE((SELECT MIN(seq) FROM audit_records WHERE seq <= (SELECT trimmed_seq FROM audit_head)), \
+                       (SELECT MIN(seq) FROM audit_records WHERE seq > (SELECT seq FROM audit_head)))";
+            broken = query!(tx, fetch_one as (Option<i64>,), sql)?.0.map(Broken::Stray);
         }
         Ok(ChainState { records: at.seq - trimmed_to, head: at, trimmed_to, broken })
     }

@@ -18,7 +18,7 @@ use crate::{
 
 /// Records of a run. It is in the migrations, too.
 const RUN: i64 = 2048;
-/// How many records one page looks at, or as many as it may hold, if those are more.
+/// How many records one page looks at; twice as many as it may hold, if those are more.
 const LOOKED_AT: i64 = 4096;
 /// Runs summed up in one go.
 const RUNS_AT_ONCE: i64 = 8;
@@ -205,7 +205,6 @@ impl Tx {
         limit: u32,
     ) -> Result<AuditFound, StoreError> {
         let asked = Asked::of(filter);
-        let at_most = LOOKED_AT.max(i64::from(limit));
         let mut between = match page {
             AuditPage::Before(seq) => Between { low: i64::MIN, high: seq },
             AuditPage::After(seq) => Between { low: seq, high: i64::MAX },
@@ -215,7 +214,36 @@ impl Tx {
             between.low = between.low.max(first.saturating_sub(1));
             between.high = between.high.min(last.saturating_add(1));
         }
-        let by = self.rarest(&asked, page, between, at_most).await?;
+        let by = self.rarest(&asked, page, between).await?;
+        // Few first: most pages are full by then, and all that is looked at is sorted.
+        let mut looked_at = i64::from(limit) * 2;
+        loop {
+            let records = self.matching(&asked, by, page, between, (looked_at, limit)).await?;
+            if records.len() == limit as usize {
+                return Ok(AuditFound { records, looked_to: None });
+            }
+            let (count, least, greatest) = self.looked(&asked, by, page, between, looked_at).await?;
+            if count < looked_at {
+                return Ok(AuditFound { records, looked_to: None });
+            }
+            if looked_at >= LOOKED_AT {
+                let looked_to = if page.is_backwards() { least } else { greatest };
+                return Ok(AuditFound { records, looked_to });
+            }
+            looked_at = LOOKED_AT;
+        }
+    }
+
+    /// What matches among the records that an index has, of so many that are looked at, as many as are
+    /// shown.
+    async fn matching(
+        &mut self,
+        asked: &Asked,
+        by: By,
+        page: AuditPage,
+        Between { low, high }: Between,
+        (looked_at, shown): (i64, u32),
+    ) -> Result<Vec<Record>, StoreError> {
         let rows = query!(
             self,
             fetch_all as Row,
@@ -226,29 +254,16 @@ impl Tx {
             asked.subject.as_str(),
             asked.from,
             asked.until,
-            between.low,
-            between.high,
-            at_most,
-            i64::from(limit),
+            low,
+            high,
+            looked_at,
+            i64::from(shown),
         )?;
-        let records: Vec<Record> = rows.into_iter().map(Record::from).collect();
-        let mut looked_to = None;
-        if records.len() < limit as usize {
-            let (count, least, greatest) = self.looked(&asked, by, page, between, at_most).await?;
-            let end = if page.is_backwards() { least } else { greatest };
-            looked_to = end.filter(|_| count == at_most);
-        }
-        Ok(AuditFound { records, looked_to })
+        Ok(rows.into_iter().map(Record::from).collect())
     }
 
     /// The index with the fewest records of what is asked for.
-    async fn rarest(
-        &mut self,
-        asked: &Asked,
-        page: AuditPage,
-        between: Between,
-        at_most: i64,
-    ) -> Result<By, StoreError> {
+    async fn rarest(&mut self, asked: &Asked, page: AuditPage, between: Between) -> Result<By, StoreError> {
         let all = [By::Subject, By::Actor, By::Event, By::Outcome];
         let given: Vec<By> = all.into_iter().filter(|by| !asked.value(*by).is_empty()).collect();
         if given.len() < 2 {
@@ -256,7 +271,7 @@ impl Tx {
         }
         let mut rarest = (i64::MAX, By::Number);
         for by in given {
-            let (count, ..) = self.looked(asked, by, page, between, at_most).await?;
+            let (count, ..) = self.looked(asked, by, page, between, LOOKED_AT).await?;
             if count < rarest.0 {
                 rarest = (count, by);
             }

@@ -18,8 +18,8 @@ use crate::{
     error::{OpenError, StoreError},
     mark::Mark,
     open::{
-        MADE_WITH, OpenOptions, SCHEMA_VERSION, SQLITE, WORKS_WITH, check_key, check_sqlite_file, folder, made_with,
-        migrate, sqlite_options, use_of, works_beside,
+        MADE_WITH, OpenOptions, SCHEMA_VERSION, SQLITE, WORKS_WITH, check_key, check_sqlite_file, folder,
+        made_with, migrate, sqlite_options, use_of, works_beside,
     },
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},

@@ -16,9 +16,9 @@ use sqlx::{
 
 use crate::{
     error::OpenError,
-    patience::{Patience, PgNode},
-    mark::Mark,
     indexes,
+    mark::Mark,
+    patience::{Patience, PgNode},
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},
 };

@@ -205,7 +205,7 @@ impl Tx {
         if self.key_use(small_use!(), now).await?.iter().any(|u| !known(&u.key_id)) {
             return Ok(true);
         }
-        const ANY_TIME: &str = "SELECT CASE WHEN $1 <> '' AND $2 > 0 THEN 1 ELSE 0 END";
+        const ANY_TIME: &str = "SELECT COUNT(*) FROM (SELECT 1 WHERE $1 <> '' AND $2 > 0) s";
         // From one key to the next, by the index: how many rows need each is not looked at.
         let large = [
             (

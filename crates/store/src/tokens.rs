@@ -248,14 +248,14 @@ impl Store {
         limit: u32,
     ) -> Result<Dropped, StoreError> {
         let before = ended_before.as_microsecond();
-        let sql = "SELECT o.jti, CASE WHEN o.expires_at < $3 AND EXISTS (SELECT 1 FROM issued_tokens n \
-                   WHERE n.credential_id = o.credential_id AND n.issued_at > o.issued_at) THEN 1 ELSE 0 END \
+        let sql = "SELECT o.jti, o.expires_at < $3 AND EXISTS (SELECT 1 FROM issued_tokens n \
+                   WHERE n.credential_id = o.credential_id AND n.issued_at > o.issued_at) \
                    FROM issued_tokens o WHERE o.jti > $1 AND o.jti < $2 ORDER BY o.jti LIMIT $4";
         let mut tx = self.read().await?;
-        let looked = query!(tx, fetch_all as (Uuid, i64), sql, after, oldest_kept, before, i64::from(limit))?;
+        let looked = query!(tx, fetch_all as (Uuid, bool), sql, after, oldest_kept, before, i64::from(limit))?;
         drop(tx);
         let last = looked.last().filter(|_| looked.len() == limit as usize).map(|(jti, _)| *jti);
-        let ended: Vec<Uuid> = looked.into_iter().filter(|(_, is_old)| *is_old == 1).map(|(jti, _)| jti).collect();
+        let ended: Vec<Uuid> = looked.into_iter().filter(|(_, is_old)| *is_old).map(|(jti, _)| jti).collect();
         // What had a later one has one for ever: the last of a credential is never among them.
         let mut tx = match ended.is_empty() {
             true => return Ok(Dropped { count: 0, last }),

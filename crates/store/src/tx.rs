@@ -7,8 +7,8 @@ use sqlx::{PgConnection, Sqlite, SqliteConnection, SqlitePool, Transaction, pool
 
 use crate::{
     error::{StoreError, is_unknown_commit},
-    patience::{Ear, PgLink, PgNode},
     mark::Mark,
+    patience::{Ear, PgLink, PgNode},
     seal::{MasterKeys, Purpose},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

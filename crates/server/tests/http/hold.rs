@@ -133,7 +133,7 @@ async fn h2_lifting_takes_what_was_stopped_and_is_done_once(world: World) {
     assert!(kept.ask().await.status().is_success());
     let mut tx = world.app.store.read().await.unwrap();
     let filter = AuditFilter { event: Event::HoldLifted.code().to_owned(), ..AuditFilter::default() };
-    let records = tx.audit_page(&filter, AuditPage::Before(i64::MAX), 10).await.unwrap();
+    let records = tx.audit_page(&filter, AuditPage::Before(i64::MAX), 10).await.unwrap().records;
     assert_eq!((records.len(), records[0].by.0.as_str()), (1, "operator"));
     drop(tx);
 
