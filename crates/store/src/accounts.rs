@@ -114,6 +114,21 @@ impl Tx {
         query!(self, fetch_optional as Row, sql, email.as_str())?.map(User::try_from).transpose()
     }
 
+    /// The e-mails of users, deleted ones too, in one statement; unknown ids are absent. At most a few
+    /// hundred at once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn emails_of(&mut self, ids: &[UserId]) -> Result<Vec<(UserId, String)>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked: Vec<String> = (1..=ids.len()).map(|at| format!("${at}")).collect();
+        let sql = format!("SELECT id, email FROM users WHERE id IN ({})", asked.join(", "));
+        let found = query!(self, fetch_all as (Uuid, String), sql, each ids.iter().map(|id| id.0))?;
+        Ok(found.into_iter().map(|(id, email)| (UserId(id), email)).collect())
+    }
+
     /// The password hash of a user, if there is one (Argon2id, PHC form).
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Looking at the audit log, for Super Admins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use portcullis_domain::{
     accounts::{Email, UserId},
@@ -62,15 +62,10 @@ impl App {
                 (last, first.or(Some(seq.saturating_add(1))))
             }
         };
-        let mut emails = HashMap::new();
-        for id in records.iter().flat_map(|r| [&r.by.1, &r.subject]) {
-            if let Ok(uuid) = Uuid::try_parse(id)
-                && !emails.contains_key(id)
-                && let Some(user) = tx.user(UserId(uuid)).await?
-            {
-                emails.insert(id.clone(), user.email.as_str().to_owned());
-            }
-        }
+        let named = records.iter().flat_map(|r| [&r.by.1, &r.subject]);
+        let ids: BTreeSet<UserId> = named.filter_map(|id| Uuid::try_parse(id).ok().map(UserId)).collect();
+        let ids: Vec<UserId> = ids.into_iter().collect();
+        let emails = tx.emails_of(&ids).await?.into_iter().map(|(id, email)| (id.to_string(), email)).collect();
         Ok(Page { records, emails, newer, older })
     }
 }

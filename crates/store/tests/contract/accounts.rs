@@ -10,6 +10,7 @@ use crate::support::{Fresh, after, at_once, id, now, on_both, record, user};
 
 on_both! {
     every_field_of_a_user_comes_back
+    emails_of_many_users_come_at_once
     a2_an_email_is_one_account_whoever_comes_first
     a2_the_email_of_a_deleted_user_is_free_and_the_deleted_stays_deleted
     a_new_profile_changes_the_profile_of_that_user_only
@@ -246,4 +247,19 @@ async fn what_is_not_committed_did_not_happen(fresh: Fresh) {
     drop(tx);
     assert!(fresh.read(async |tx| tx.user(user.id).await.unwrap()).await.is_none());
     fresh.write(async |tx| tx.add_user(&user, None).await.unwrap()).await;
+}
+
+async fn emails_of_many_users_come_at_once(fresh: Fresh) {
+    let mut expected = Vec::new();
+    for n in 0..40 {
+        let user = user(&format!("u{n}@acme.example"));
+        fresh.act(async |act| act.add_user(&user, None).await.unwrap()).await;
+        expected.push((user.id, format!("u{n}@acme.example")));
+    }
+    let mut ids: Vec<UserId> = expected.iter().map(|(id, _)| *id).collect();
+    ids.push(UserId(id()));
+    let mut found = fresh.read(async |tx| tx.emails_of(&ids).await.unwrap()).await;
+    found.sort_unstable();
+    assert_eq!(found, expected, "and nothing of an unknown one");
+    assert_eq!(fresh.read(async |tx| tx.emails_of(&[]).await.unwrap()).await, []);
 }
