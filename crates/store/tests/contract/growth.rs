@@ -147,7 +147,7 @@ async fn who_is_far_behind_is_told_of_changes_in_parts(fresh: Fresh) {
     let mut tx = fresh.store.read().await.unwrap();
     let (mut at, mut told, mut parts) = (0, Vec::new(), 0);
     loop {
-        let page = tx.changes_after(at, 500).await.unwrap().unwrap();
+        let page = tx.changes_after(0, at, 500).await.unwrap().unwrap();
         told.extend(page.changes.iter().map(|c| c.seq));
         (at, parts) = (page.until, parts + 1);
         if page.is_last {
