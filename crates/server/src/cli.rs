@@ -109,7 +109,7 @@ impl Configuration {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
@@ -117,6 +117,18 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(message) => fail(&message),
     }
+}
+
+/// As many threads as cores may be used. With one core that is this thread: handing tasks to another
+/// and back would only cost.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let one = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = if one {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    builder.enable_all().build()
 }
 
 fn fail(message: &str) -> ExitCode {

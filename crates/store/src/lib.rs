@@ -31,6 +31,7 @@ mod seal;
 mod sessions;
 mod tokens;
 mod tx;
+mod writer;
 
 pub use accounts::IdentityShown;
 pub use apis::PresentedKey;

@@ -18,6 +18,7 @@ use crate::{
     error::OpenError,
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},
+    writer::Writer,
 };
 use tokio::sync::Semaphore;
 
@@ -163,18 +164,19 @@ async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> R
         make_sqlite_file(file, options).await?;
     }
     let connect = sqlite_options(file, options);
-    let pool =
-        |max| SqlitePoolOptions::new().max_connections(max).min_connections(1).acquire_timeout(options.patience);
-    let writer = pool(1).connect_with(connect.clone()).await?;
-    check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&writer).await)?)?;
+    let mut writer = connect.connect().await?;
+    check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&mut writer).await)?)?;
     if options.only_look {
-        not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&writer).await?, &SQLITE)?;
+        not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&mut writer).await?, &SQLITE)?;
     } else {
-        migrate(SQLITE.run(&writer).await, &SQLITE)?;
+        migrate(SQLITE.run(&mut writer).await, &SQLITE)?;
     }
     drop(lock);
-    let readers = pool(options.connections).connect_with(connect.pragma("query_only", "ON")).await?;
-    Ok(Pools::Sqlite { writer, readers })
+    // A connection to a file is not lost, so it is not asked whether it is there before each use.
+    let readers = SqlitePoolOptions::new().max_connections(options.connections).min_connections(1);
+    let readers = readers.acquire_timeout(options.patience).test_before_acquire(false);
+    let readers = readers.connect_with(connect.clone().pragma("query_only", "ON")).await?;
+    Ok(Pools::Sqlite { writer: Writer::new(writer, connect), readers })
 }
 
 /// Whether something has that name, a link that leads nowhere included: only where nothing is may a
@@ -277,6 +279,9 @@ async fn assert_sqlite_version() -> Result<(), OpenError> {
     if parts.as_slice() < OLDEST_SQLITE.as_slice() { Err(OpenError::OldSqlite(version)) } else { Ok(()) }
 }
 
+/// How long a connection to PostgreSQL may have been idle and still be used without a question.
+const FRESH: Duration = Duration::from_secs(1);
+
 async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> Result<Pools, OpenError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err(OpenError::Url);
@@ -300,6 +305,14 @@ async fn open_postgres(url: &str, keys: &MasterKeys, options: &OpenOptions) -> R
     let pool: PgPool = PgPoolOptions::new()
         .max_connections(options.connections)
         .acquire_timeout(options.patience)
+        // Asking takes as long as a statement, so only who was idle is asked whether it is still there.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                let there = about.idle_for < FRESH || sqlx::Connection::ping(connection).await.is_ok();
+                Ok(there)
+            })
+        })
         .connect_with(connect.options([
             ("lock_timeout", patience.as_str()),
             ("statement_timeout", patience.as_str()),

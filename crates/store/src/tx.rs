@@ -8,10 +8,13 @@ use sqlx::{
 };
 
 use crate::{
+    credentials::PresentedClient,
     error::{StoreError, is_unknown_commit},
     seal::{MasterKeys, Purpose},
+    tokens::{NewToken, insert_of, record},
+    writer::{Turn, Writer},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 /// The database of a server. Cheap to clone.
 #[derive(Clone)]
@@ -26,10 +29,9 @@ pub struct Store {
 
 #[derive(Clone)]
 pub(crate) enum Pools {
-    /// `writer` has one connection: SQLite has one writer, and waiting for it in order beats
-    /// being told that it is busy.
+    /// SQLite has one writer, and waiting for it in order beats being told that it is busy.
     Sqlite {
-        writer: SqlitePool,
+        writer: Arc<Mutex<Writer>>,
         readers: SqlitePool,
     },
     Postgres(PgPool),
@@ -42,7 +44,7 @@ pub struct Tx {
 }
 
 enum Link {
-    SqliteTx(Transaction<'static, Sqlite>),
+    SqliteTx(Turn),
     SqliteRead(PoolConnection<Sqlite>),
     PostgresTx(Transaction<'static, Postgres>),
     PostgresRead(PoolConnection<Postgres>),
@@ -132,10 +134,21 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn write(&self) -> Result<Tx, StoreError> {
         let link = match &self.pools {
-            Pools::Sqlite { writer, .. } => Link::SqliteTx(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite { .. } => {
+                let mut turn = self.turn().await?;
+                turn.run("BEGIN IMMEDIATE").await?;
+                Link::SqliteTx(turn)
+            }
             Pools::Postgres(pool) => Link::PostgresTx(pool.begin().await?),
         };
         Ok(Tx { link })
+    }
+
+    /// A turn on SQLite's writer.
+    async fn turn(&self) -> Result<Turn, StoreError> {
+        let Pools::Sqlite { writer, .. } = &self.pools else { return Err(StoreError::timed_out()) };
+        let waiting = tokio::time::timeout(self.patience, Turn::wait(Arc::clone(writer))).await;
+        Ok(waiting.map_err(|_| StoreError::timed_out())??)
     }
 
     /// A transaction that issues tokens. While it lasts nothing that stops tokens is committed on
@@ -144,12 +157,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn issue(&self) -> Result<Tx, StoreError> {
-        let mut tx = self.write().await?;
-        if let Conn::Postgres(c) = tx.conn() {
-            let sql = "SELECT pg_advisory_xact_lock_shared($1)";
-            sqlx::query(sql).bind(Lock::Tokens as i64).execute(c).await?;
+        let Pools::Postgres(pool) = &self.pools else { return self.write().await };
+        // In one message. Each later statement sees what was committed before the lock was there.
+        let sql = format!("BEGIN; SELECT pg_advisory_xact_lock_shared({})", Lock::Tokens as i64);
+        Ok(Tx { link: Link::PostgresTx(pool.begin_with(sqlx::AssertSqlSafe(sql)).await?) })
+    }
+
+    /// [`Store::issue`], and the clients with these ids: on SQLite in one message to its thread.
+    ///
+    /// # Errors
+    /// As [`Store::issue`] and [`Tx::presented_clients`].
+    pub async fn issue_to(&self, client_ids: &[&str]) -> Result<(Tx, Vec<PresentedClient>), StoreError> {
+        if client_ids.is_empty() || self.has_many_writers() {
+            let mut tx = self.issue().await?;
+            let found = tx.presented_clients(client_ids).await?;
+            return Ok((tx, found));
         }
-        Ok(tx)
+        let mut tx = Tx { link: Link::SqliteTx(self.turn().await?) };
+        let found = tx.presented_after("BEGIN IMMEDIATE; ", client_ids).await?;
+        Ok((tx, found))
     }
 
     /// A transaction for an act. On SQLite the one writer keeps acts apart; on PostgreSQL a lock
@@ -189,7 +215,9 @@ impl Store {
         match &self.pools {
             Pools::Sqlite { writer, readers } => {
                 readers.close().await;
-                writer.close().await;
+                if let Err(error) = writer.lock().await.close().await {
+                    tracing::warn!(%error, "the database was not closed in order");
+                }
             }
             Pools::Postgres(pool) => pool.close().await,
         }
@@ -199,7 +227,7 @@ impl Store {
 impl Tx {
     pub(crate) fn conn(&mut self) -> Conn<'_> {
         match &mut self.link {
-            Link::SqliteTx(tx) => Conn::Sqlite(tx),
+            Link::SqliteTx(turn) => Conn::Sqlite(turn.connection()),
             Link::SqliteRead(c) => Conn::Sqlite(c),
             Link::PostgresTx(tx) => Conn::Postgres(tx),
             Link::PostgresRead(c) => Conn::Postgres(c),
@@ -228,15 +256,37 @@ impl Tx {
     /// [`StoreError::Unknown`] when the connection was lost meanwhile.
     pub async fn commit(self) -> Result<(), StoreError> {
         let outcome = match self.link {
-            Link::SqliteTx(tx) => tx.commit().await,
+            Link::SqliteTx(mut turn) => turn.run("COMMIT").await.map(|()| turn.committed()),
             Link::PostgresTx(tx) => tx.commit().await,
             Link::SqliteRead(_) | Link::PostgresRead(_) => Ok(()),
         };
-        outcome.map_err(|error| match error {
-            // The database answered: it did not commit.
-            sqlx::Error::Database(ref e) if !is_unknown_commit(e.as_ref()) => StoreError::from(error),
-            _ => StoreError::Unknown(error),
-        })
+        outcome.map_err(commit_failed)
+    }
+
+    /// Puts tokens on record and makes it last: on SQLite in one message to its thread.
+    ///
+    /// # Errors
+    /// As [`Tx::record_tokens`] and [`Tx::commit`].
+    pub async fn record_and_commit(mut self, tokens: &[NewToken]) -> Result<(), StoreError> {
+        match self.link {
+            Link::SqliteTx(mut turn) if !tokens.is_empty() => {
+                let sql = format!("{}; COMMIT", insert_of(tokens.len()));
+                record!(turn.connection(), sql, tokens).map(|_| turn.committed()).map_err(commit_failed)
+            }
+            _ => {
+                self.record_tokens(tokens).await?;
+                self.commit().await
+            }
+        }
+    }
+}
+
+/// What the failure of a commit, or of what was sent with it, leaves open.
+fn commit_failed(error: sqlx::Error) -> StoreError {
+    match error {
+        // The database answered: it did not commit.
+        sqlx::Error::Database(ref e) if !is_unknown_commit(e.as_ref()) => StoreError::from(error),
+        _ => StoreError::Unknown(error),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod passkeys;
 pub mod passwords;
 pub mod providers;
+pub mod reads;
 pub mod recorder;
 pub mod recovery;
 pub mod refusals;
@@ -52,6 +53,7 @@ use crate::{
         outbox::Outbox,
         passkeys::Passkeys,
         passwords::Passwords,
+        reads::Reads,
         recorder::Recorder,
         refusals::Refusals,
         tokens::Issuer,
@@ -85,6 +87,8 @@ pub struct App {
     pub outbox: Outbox,
     /// Puts tokens on record, many at a time.
     pub issuer: Issuer,
+    /// Asks the database for many requests at once.
+    pub reads: Reads,
     /// Compares the secrets of APIs.
     api_secrets: Digests,
     /// The status list as it was served last.
@@ -182,7 +186,9 @@ impl App {
         store.claim(clock.random(), clock.now()).await.map_err(|e| Failure::Internal(e.to_string()))?;
         let maker = Maker::new(&store, &clock, &config);
         maker.prepare().await?;
-        let signer = Arc::new(Signer::load(store.clone(), clock.clone(), &config.public_url).await?);
+        let reads = Reads::start(store.clone());
+        let signer = Signer::load(store.clone(), reads.clone(), clock.clone(), &config.public_url);
+        let signer = Arc::new(signer.await?);
         let passkeys = Passkeys::of(&config.public_url, &config.organization)?;
         let refusals = Refusals::new(clock.clone());
         let recorder = Recorder::start(store.clone());
@@ -205,6 +211,7 @@ impl App {
             recorder,
             outbox,
             issuer,
+            reads,
             api_secrets,
             lists: Lists::default(),
             feed,

@@ -149,11 +149,9 @@ impl App {
     /// # Errors
     /// The database's: never a list of before (I6).
     pub async fn status_list(&self) -> Result<Served, Failure> {
-        let mut tx = self.store.read().await?;
-        let head = tx.log_ends().await?.head;
-        let version = tx.key_set_version().await?;
-        let keys = self.signer.at(&mut tx, version).await?;
-        drop(tx);
+        let read = self.reads.versions().await?;
+        let (head, version) = (read.log, read.key_set);
+        let keys = self.signer.of(read).await?;
         let mut kept = self.lists.0.lock().await;
         // Also a log that is shorter than before, of a database brought back from a copy, makes it anew.
         let list = match kept.take_if(|k| k.seq == head) {
