@@ -83,21 +83,19 @@ fn arrival(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool)
 }
 
 /// Notes where the request came from, and refuses plain HTTP where TLS is wanted. It is refused, not
-/// redirected: a secret sent in clear must not seem to work (protocol 15).
-///
-/// # Errors
-/// [`Problem::plain_http`].
-pub fn note_arrival(app: &App, request: &mut Request) -> Result<(), Problem> {
+/// redirected: a secret sent in clear must not seem to work (protocol 15). `None` when it may go on.
+#[must_use]
+pub fn note_arrival(app: &App, request: &mut Request) -> Option<Problem> {
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.unwrap_or(Peer { ip: IpAddr::from([0, 0, 0, 0]), tls: false });
     let (ip, tls) = arrival(peer, request.headers(), &app.config.trusted_proxies);
     if app.config.wants_tls() && !tls && !request.uri().path().starts_with("/health/") {
-        return Err(Problem::plain_http());
+        return Some(Problem::plain_http());
     }
     let agent = request.headers().get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()));
     let origin = Origin::new(ip.to_string(), &agent.unwrap_or_default());
     request.extensions_mut().insert(origin);
-    Ok(())
+    None
 }
 
 /// The value of the session cookie, if exactly one was sent.

@@ -60,7 +60,7 @@ impl Around {
     async fn answer(mut self, mut request: Request) -> Response {
         let uri = request.uri().clone();
         let mut response = match access::note_arrival(&self.app, &mut request) {
-            Ok(()) => {
+            None => {
                 let limit = self.app.config.limits.request;
                 let answer = AssertUnwindSafe(self.router.call(request)).catch_unwind();
                 match tokio::time::timeout(limit, answer).await {
@@ -69,7 +69,7 @@ impl Around {
                     Err(_) => too_slow(&uri),
                 }
             }
-            Err(refused) => refused.into_response(),
+            Some(refused) => refused.into_response(),
         };
         let headers = response.headers_mut();
         headers.reserve(self.headers.len());

@@ -157,10 +157,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn issue(&self) -> Result<Tx, StoreError> {
-        let Pools::Postgres(pool) = &self.pools else { return self.write().await };
-        // In one message. Each later statement sees what was committed before the lock was there.
-        let sql = format!("BEGIN; SELECT pg_advisory_xact_lock_shared({})", Lock::Tokens as i64);
-        Ok(Tx { link: Link::PostgresTx(pool.begin_with(sqlx::AssertSqlSafe(sql)).await?) })
+        let mut tx = self.write().await?;
+        // Not in one message with BEGIN: if that were given up half-way, sqlx would not know that there
+        // is a transaction to roll back.
+        if let Conn::Postgres(c) = tx.conn() {
+            let sql = "SELECT pg_advisory_xact_lock_shared($1)";
+            sqlx::query(sql).bind(Lock::Tokens as i64).execute(c).await?;
+        }
+        Ok(tx)
     }
 
     /// [`Store::issue`], and the clients with these ids: on SQLite in one message to its thread.

@@ -1,7 +1,8 @@
 //! The floor: the least a Rust server can do for an access token.
 //!
 //! It takes the same request as Portcullis and gives the same answer, but keeps nothing: one client
-//! is known, its secret is compared as one SHA-256 digest, one JWT is signed, and that is all. Asked
+//! is known, its secret is compared as one SHA-256 digest, one JWT is signed (ES256, or EdDSA when the
+//! request names a resource), and that is all. Asked
 //! about a token at `/oauth/introspect`, it verifies its one signature and says what it claims; and
 //! `/bare?N` is answered with N bytes, which is the least any document can cost. No database, no audit log, no limits, no TLS. It runs on one thread, so that what it reaches is
 //! what one core reaches. Portcullis cannot be faster than this; how close it comes is the figure.
@@ -14,7 +15,7 @@ use anyhow::Context;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
     ParsedPublicKey,
 };
 use base64::Engine;
@@ -28,7 +29,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use portcullis_bench::contestant::Algorithm;
 use portcullis_bench::outside;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,9 +53,6 @@ struct Args {
     /// Its secret.
     #[arg(long)]
     client_secret: String,
-    /// What tokens are signed with.
-    #[arg(long, value_enum, default_value = "es256")]
-    algorithm: Algorithm,
 }
 
 /// The header of the token.
@@ -103,38 +100,26 @@ struct Floor {
     secret_digest: aws_lc_rs::digest::Digest,
     issuer: String,
     kid: String,
-    key: Key,
+    ec: EcdsaKeyPair,
+    /// What is signed with when the request names a resource.
+    ed: Ed25519KeyPair,
     public: ParsedPublicKey,
     random: SystemRandom,
-}
-
-/// A key of one of the algorithms.
-enum Key {
-    Ec(EcdsaKeyPair),
-    Ed(Ed25519KeyPair),
 }
 
 impl Floor {
     /// Prepares a server with a fresh key.
     fn new(args: &Args) -> anyhow::Result<Self> {
-        let (key, public) = match args.algorithm {
-            Algorithm::Es256 => {
-                let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("no key")?;
-                let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_key().as_ref());
-                (Key::Ec(key), public)
-            }
-            Algorithm::EdDsa => {
-                let key = Ed25519KeyPair::generate().context("no key")?;
-                let public = ParsedPublicKey::new(&ED25519, key.public_key().as_ref());
-                (Key::Ed(key), public)
-            }
-        };
+        let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("no key")?;
+        let ed = Ed25519KeyPair::generate().context("no key")?;
+        let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, ec.public_key().as_ref());
         Ok(Self {
             client_id: args.client_id.clone(),
             secret_digest: digest(&SHA256, args.client_secret.as_bytes()),
             issuer: format!("http://{}", args.listen),
             kid: outside::id(outside::now()).to_string(),
-            key,
+            ec,
+            ed,
             public: public.context("no public key")?,
             random: outside::random_source(),
         })
@@ -148,10 +133,10 @@ impl Floor {
         same.is_ok() && id == self.client_id
     }
 
-    /// Signs one token, issued at `now`.
-    fn token(&self, now: Timestamp) -> anyhow::Result<String> {
+    /// Signs one token, issued at `now`, with EdDSA or with ES256.
+    fn token(&self, now: Timestamp, ed: bool) -> anyhow::Result<String> {
         let iat = now.as_second();
-        let alg = if matches!(self.key, Key::Ec(_)) { "ES256" } else { "EdDSA" };
+        let alg = if ed { "EdDSA" } else { "ES256" };
         let header = JoseHeader { alg, typ: "at+jwt", kid: &self.kid };
         let claims = Claims {
             iss: &self.issuer,
@@ -167,9 +152,9 @@ impl Floor {
         BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&header)?, &mut token);
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&claims)?, &mut token);
-        let signature = match &self.key {
-            Key::Ec(key) => key.sign(&self.random, token.as_bytes()).context("signing failed")?,
-            Key::Ed(key) => key.sign(token.as_bytes()),
+        let signature = match ed {
+            true => self.ed.sign(token.as_bytes()),
+            false => self.ec.sign(&self.random, token.as_bytes()).context("signing failed")?,
         };
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
@@ -186,7 +171,7 @@ impl Floor {
         if !presented.is_some_and(|(id, secret)| self.knows(&id, &secret)) {
             return Ok(refused(StatusCode::UNAUTHORIZED, "invalid_client"));
         }
-        let token = self.token(outside::now())?;
+        let token = self.token(outside::now(), form.resource.is_some())?;
         let granted =
             Granted { access_token: &token, token_type: "Bearer", expires_in: LASTS_SECONDS, scope: SCOPE };
         Ok(json(StatusCode::OK, serde_json::to_vec(&granted)?))
@@ -202,7 +187,8 @@ impl Floor {
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature)?;
         self.public.verify_sig(signed.as_bytes(), &signature).context("another signature")?;
         let claims = signed.split_once('.').context("no claims")?.1;
-        let claims: Claims<'_> = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims)?)?;
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims)?;
+        let claims: Claims<'_> = serde_json::from_slice(&claims)?;
         let said = Said { active: true, token_type: "Bearer", claims };
         Ok(json(StatusCode::OK, serde_json::to_vec(&said)?))
     }
@@ -239,6 +225,7 @@ struct Form {
     grant_type: Option<String>,
     client_id: Option<String>,
     client_secret: Option<String>,
+    resource: Option<String>,
 }
 
 impl Form {
@@ -249,6 +236,7 @@ impl Form {
                 "grant_type" => &mut form.grant_type,
                 "client_id" => &mut form.client_id,
                 "client_secret" => &mut form.client_secret,
+                "resource" => &mut form.resource,
                 _ => continue,
             };
             *field = Some(value.into_owned());
@@ -307,7 +295,7 @@ mod tests {
     fn floor() -> Floor {
         let listen = "127.0.0.1:1".parse().unwrap();
         let (client_id, client_secret) = ("pcc_a".into(), "pcs_b".into());
-        Floor::new(&Args { listen, client_id, client_secret, algorithm: Algorithm::Es256 }).unwrap()
+        Floor::new(&Args { listen, client_id, client_secret }).unwrap()
     }
 
     async fn ask(floor: &Floor, basic: Option<&str>, body: &'static str) -> (StatusCode, serde_json::Value) {

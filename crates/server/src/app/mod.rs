@@ -58,6 +58,7 @@ use crate::{
         refusals::Refusals,
         tokens::Issuer,
     },
+    assets::Documents,
     clock::Clock,
     config::Config,
     error::Failure,
@@ -93,6 +94,8 @@ pub struct App {
     api_secrets: Digests,
     /// The status list as it was served last.
     pub lists: Lists,
+    /// The documents of discovery as they were served last.
+    pub documents: Documents,
     /// Who follows what changes.
     pub feed: Arc<Feed>,
     /// Makes nonces for DPoP proofs.
@@ -214,6 +217,7 @@ impl App {
             reads,
             api_secrets,
             lists: Lists::default(),
+            documents: Documents::default(),
             feed,
             nonces,
             federation: Federation::new(),

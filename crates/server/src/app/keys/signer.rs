@@ -135,6 +135,18 @@ impl KeySet {
         Ok(Self { version, issuer: issuer.to_owned(), keys })
     }
 
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// Which of its keys are published.
+    #[must_use]
+    pub fn published(&self, now: Timestamp) -> Vec<bool> {
+        self.keys.iter().map(|k| k.key.life.is_published(now)).collect()
+    }
+
     /// The key set as JSON (RFC 7517 §5), public members only (protocol 26).
     #[must_use]
     pub fn jwks(&self, now: Timestamp) -> String {
