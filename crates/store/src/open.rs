@@ -164,14 +164,17 @@ async fn open_sqlite(file: &Path, keys: &MasterKeys, options: &OpenOptions) -> R
         make_sqlite_file(file, options).await?;
     }
     let connect = sqlite_options(file, options);
-    let mut writer = connect.connect().await?;
-    check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&mut writer).await)?)?;
+    let looking = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
+    check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&looking).await)?)?;
     if options.only_look {
-        not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&mut writer).await?, &SQLITE)?;
+        not_newer(sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&looking).await?, &SQLITE)?;
     } else {
-        migrate(SQLITE.run(&mut writer).await, &SQLITE)?;
+        migrate(SQLITE.run(&looking).await, &SQLITE)?;
     }
     drop(lock);
+    let writer = connect.connect().await?;
+    // After the writer, so that SQLite does not work off the log in between.
+    looking.close().await;
     // A connection to a file is not lost, so it is not asked whether it is there before each use.
     let readers = SqlitePoolOptions::new().max_connections(options.connections).min_connections(1);
     let readers = readers.acquire_timeout(options.patience).test_before_acquire(false);

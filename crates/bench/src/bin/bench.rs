@@ -36,6 +36,9 @@ struct Args {
     /// Tokens alone, one round: for a change at hand.
     #[arg(long)]
     quick: bool,
+    /// Put the table and the plot into the book.
+    #[arg(long)]
+    book: bool,
     /// How many connections are kept busy.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
@@ -94,9 +97,29 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     }
     let text = report::markdown(&rows, load, cores, &dir);
     fs::write(dir.join("result.md"), &text)?;
-    fs::write(dir.join("result.svg"), plot::svg(&rows))?;
+    let plot = plot::svg(&rows);
+    fs::write(dir.join("result.svg"), &plot)?;
     println!("{text}");
+    if args.book {
+        let chapter = fs::read_to_string(CHAPTER)?;
+        fs::write(CHAPTER, with_table(&chapter, &text).context("the chapter has no place for the table")?)?;
+        fs::write(PLOT, plot)?;
+    }
     Ok(())
+}
+
+/// The chapter of the book that holds the table, and its plot, as seen from the root of the repository.
+const CHAPTER: &str = "docs/book/src/speed.md";
+const PLOT: &str = "docs/book/src/speed.svg";
+/// Between these lines of the chapter.
+const BEGIN: &str = "<!-- ./dev/bench --book writes from here -->\n";
+const END: &str = "<!-- to here -->\n";
+
+/// The chapter with another table.
+fn with_table(chapter: &str, table: &str) -> Option<String> {
+    let (before, rest) = chapter.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -110,5 +133,19 @@ async fn main() -> anyhow::Result<()> {
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminate.recv() => bail!("asked to end"),
         _ = hang_up.recv() => bail!("the terminal is gone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_put_in_its_place_and_nothing_else_changes() {
+        let chapter = format!("a\n{BEGIN}old\n{END}b\n");
+        assert_eq!(with_table(&chapter, "new"), Some(format!("a\n{BEGIN}\nnew\n{END}b\n")));
+        assert_eq!(with_table("a\n", "new"), None);
+        let book = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/book/src/speed.md");
+        assert!(with_table(&fs::read_to_string(book).unwrap(), "new").is_some());
     }
 }
