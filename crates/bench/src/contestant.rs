@@ -22,6 +22,8 @@ use crate::{outside, process};
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// How long one command of the set-up may take.
 const SET_UP_LIMIT: Duration = Duration::from_secs(60);
+/// How long is waited before a server is asked again whether it is ready.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The owner of the credential.
 pub const EMAIL: &str = "bench@acme.example";
 
@@ -37,8 +39,8 @@ pub enum Contestant {
 }
 
 impl Contestant {
-    /// All of them, in the order of a round.
-    pub const ALL: [Self; 3] = [Self::Floor, Self::Sqlite, Self::Postgres];
+    /// All of them, in the order of a round: Portcullis first, which says how long its documents are.
+    pub const ALL: [Self; 3] = [Self::Sqlite, Self::Floor, Self::Postgres];
 
     /// What the table calls it.
     #[must_use]
@@ -122,7 +124,7 @@ impl Running {
             let mut command = process::on_core(cores.server, &process::sibling("bench-floor")?);
             command.args(["--listen", &address.to_string()]);
             command.args(["--client-id", &credential.client_id, "--client-secret", &credential.client_secret]);
-            let (child, pid) = serve(command, address, log).await?;
+            let (child, pid) = serve(command, address, log, PAUSE).await?;
             return Ok(Self { child, pid, address, credential, password: String::new(), database: None });
         }
         let database = match what {
@@ -135,7 +137,7 @@ impl Running {
         place.create_owner(&password).await?;
         let mut command = place.serve_command(address)?;
         command.args(flags);
-        let (child, pid) = serve(command, address, log).await?;
+        let (child, pid) = serve(command, address, log, PAUSE).await?;
         let credential = place.generate_credential(address, &password).await?;
         let password = password.trim_end().to_owned();
         Ok(Self { child, pid, address, credential, password, database })
@@ -168,7 +170,7 @@ impl Running {
         let mut command = place.serve_command(self.address)?;
         command.args(more);
         let log = File::create(logs.join(what.log_name()))?;
-        (self.child, self.pid) = serve(command, self.address, log).await?;
+        (self.child, self.pid) = serve(command, self.address, log, PAUSE).await?;
         Ok(())
     }
 
@@ -181,6 +183,24 @@ impl Running {
         let said = std::fs::read_to_string(logs.join(what.log_name()))?;
         let told = said.split_once("is ready (").and_then(|(_, rest)| rest.split_once(" ms)"));
         Ok(told.context("the server did not say when it was ready")?.0.parse()?)
+    }
+
+    /// Asks the server to end, starts it again over the same data, and gives the time from the start of
+    /// the process until it answered that it is ready.
+    ///
+    /// # Errors
+    /// When it does not end or does not come up.
+    pub async fn restart(&mut self, cores: Cores, dir: &Path, logs: &Path) -> anyhow::Result<Duration> {
+        let mut kill = Command::new("kill");
+        kill.args(["-TERM", &self.pid.to_string()]);
+        process::output_of(kill, "", SET_UP_LIMIT).await?;
+        timeout(SET_UP_LIMIT, self.child.wait()).await.context("the server does not end")??;
+        let log = File::create(logs.join("restart.log"))?;
+        let place = Place { dir: &dir.join("data"), database: self.database.as_ref(), cores };
+        let command = place.serve_command(self.address)?;
+        let began = Instant::now();
+        (self.child, self.pid) = serve(command, self.address, log, Duration::from_millis(1)).await?;
+        Ok(began.elapsed())
     }
 
     /// Ends the server and waits until it is gone, then its database.
@@ -251,7 +271,12 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 }
 
 /// Starts a server and waits until it is ready.
-async fn serve(mut command: Command, address: SocketAddr, log: File) -> anyhow::Result<(Child, u32)> {
+async fn serve(
+    mut command: Command,
+    address: SocketAddr,
+    log: File,
+    pause: Duration,
+) -> anyhow::Result<(Child, u32)> {
     command.stdout(log.try_clone()?).stderr(log);
     let mut child = command.spawn().context("cannot start the server")?;
     let pid = child.id().context("the server ended at once")?;
@@ -263,7 +288,7 @@ async fn serve(mut command: Command, address: SocketAddr, log: File) -> anyhow::
         if Instant::now() > patience {
             bail!("the server was not ready within {READY_LIMIT:?}; see its log in target/bench");
         }
-        sleep(Duration::from_millis(50)).await;
+        sleep(pause).await;
     }
     Ok((child, pid))
 }

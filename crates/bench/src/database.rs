@@ -66,11 +66,11 @@ impl Database {
         &self.url
     }
 
-    /// The CPU time of all its processes so far, in seconds, if its process is found.
+    /// Its first process, if it is found.
     #[must_use]
-    pub fn cpu_seconds(&self) -> Option<f64> {
+    pub fn pid(&self) -> Option<u32> {
         let pid = fs::read_to_string(find(&self.dir, "postmaster.pid", 2)?).ok()?;
-        process::cpu_seconds_with_children(pid.lines().next()?.trim().parse().ok()?).ok()
+        pid.lines().next()?.trim().parse().ok()
     }
 
     /// Its version and whether a commit waits for the disk, in its own words, if `psql` is there.

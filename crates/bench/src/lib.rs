@@ -2,9 +2,9 @@
 //!
 //! Three programs live here. `bench-floor` is the yardstick: a bare HTTP server that does for a
 //! token only what no server can leave out. `bench-load` is the client: it keeps a number of
-//! connections busy with token requests and prints what it saw. `bench` is the conductor, started
-//! by `dev/bench`: it runs the floor and Portcullis in turn under the same load and writes a table
-//! that puts one beside the other. A figure without its floor says more about the machine than
+//! connections busy with requests and prints what it saw. `bench` is the conductor, started
+//! by `dev/bench`: it runs the floor and Portcullis in turn under the same loads and writes tables
+//! that put one beside the other. A figure without its floor says more about the machine than
 //! about the server, which is why the table always holds both, of the same run.
 //!
 //! This library is what the three share: the load's report, reading `/proc`, keeping the started
@@ -15,18 +15,22 @@ pub mod connection;
 pub mod contestant;
 pub mod database;
 pub mod outside;
+pub mod owner;
+pub mod part;
+pub mod plot;
 pub mod process;
 pub mod report;
 pub mod round;
+pub mod spent;
 
 use serde::{Deserialize, Serialize};
 
 /// What `bench-load` prints: one JSON object. Times are in microseconds, seen from the client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadReport {
-    /// How many requests began and ended within the measured time and got a token.
+    /// How many requests began and ended within the measured time and got what they asked for.
     pub requests: u64,
-    /// How many failed or got no token, during the warm-up too.
+    /// How many failed or got something else, during the warm-up too.
     pub errors: u64,
     /// The first of those failures, in words.
     pub first_error: Option<String>,
@@ -48,6 +52,12 @@ pub struct LoadReport {
     /// The CPU time of the load generator itself. Close to the wall time means that the client, and
     /// not the server, was the limit.
     pub cpu_seconds: f64,
-    /// The wall time of the load generator, from its start to its end.
+    /// The CPU time of the server.
+    pub server_cpu_seconds: f64,
+    /// The CPU time of the server's PostgreSQL, if it has one.
+    pub database_cpu_seconds: Option<f64>,
+    /// The CPU time of anything else on the two cores, on the busier of them.
+    pub others_cpu_seconds: f64,
+    /// The wall time that all of these are of, from the first request to the last answer.
     pub wall_seconds: f64,
 }

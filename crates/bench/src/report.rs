@@ -9,15 +9,11 @@ use std::process::Command;
 
 use crate::contestant::{Contestant, Cores};
 use crate::outside;
-use crate::round::{Load, Turn};
+use crate::part::Part;
+use crate::round::{Load, Measured, Size, Turn};
 
 /// From what share of a core on, used by others, a run is called disturbed.
 const DISTURBED: f64 = 0.10;
-
-/// Whether others used the cores of a turn.
-fn disturbed(turn: &Turn) -> bool {
-    turn.others_beside_server.max(turn.others_beside_load) > DISTURBED
-}
 
 /// All turns of one contestant, one for each round.
 #[derive(Debug, Clone)]
@@ -29,104 +25,139 @@ pub struct Row {
 }
 
 impl Row {
-    /// The median of some figure over the rounds.
-    fn median(&self, figure: impl Fn(&Turn) -> f64) -> f64 {
-        median(self.turns.iter().map(figure).collect())
+    /// The median of some figure of a part over the rounds; `None` without that part.
+    #[must_use]
+    pub fn median(&self, part: Part, figure: impl Fn(&Measured) -> f64) -> Option<f64> {
+        median(self.turns.iter().filter_map(|turn| turn.parts.get(&part)).map(figure).collect())
     }
 
     /// The median of the ratios of some figure to the floor's in the same round.
-    fn ratio(&self, floor: &Self, figure: impl Fn(&Turn) -> f64) -> f64 {
-        median(self.turns.iter().zip(&floor.turns).map(|(own, floor)| figure(own) / figure(floor)).collect())
+    #[must_use]
+    pub fn ratio(&self, floor: &Self, part: Part, figure: impl Fn(&Measured) -> f64) -> Option<f64> {
+        let rounds = self.turns.iter().zip(&floor.turns);
+        let pairs =
+            rounds.filter_map(|(own, floor)| Some((own.parts.get(&part)?, floor.parts.get(&part.floor()?)?)));
+        median(pairs.map(|(own, floor)| figure(own) / figure(floor)).collect())
+    }
+
+    /// What of the floor is reached: of requests per second of the server's CPU.
+    #[must_use]
+    pub fn of_floor_by_cpu(&self, floor: &Self, part: Part) -> Option<f64> {
+        self.ratio(floor, part, |m| 1.0 / m.cpu)
+    }
+
+    fn size(&self, figure: impl Fn(&Size) -> f64) -> Option<f64> {
+        median(self.turns.iter().filter_map(|turn| turn.size.as_ref()).map(figure).collect())
     }
 }
 
-/// The median: the middle one, or the mean of the two in the middle. Not a number for none.
+/// The median: the middle one, or the mean of the two in the middle. Nothing of none.
 #[must_use]
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    match (values.get(values.len() / 2), values.len() % 2) {
-        (None, _) => f64::NAN,
-        (Some(upper), 0) => f64::midpoint(values[values.len() / 2 - 1], *upper),
-        (Some(middle), _) => *middle,
-    }
+    let upper = *values.get(values.len() / 2)?;
+    Some(if values.len().is_multiple_of(2) { f64::midpoint(values[values.len() / 2 - 1], upper) } else { upper })
 }
 
-/// Writes the whole report as Markdown.
+/// A figure with so many digits behind the point, or a dash.
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// Writes the whole report as Markdown, to stand under a heading of its own.
 #[must_use]
 pub fn markdown(rows: &[Row], load: Load, cores: Cores, dir: &Path) -> String {
-    let mut text = String::from("# What a token costs\n\n");
-    if rows.iter().flat_map(|row| &row.turns).any(disturbed) {
-        text += "**The machine was not left alone: other work used its cores. Do not quote \
-                 tokens per second or times from this run; CPU per token is the least affected.**\n\n";
+    let mut text = String::new();
+    let all = rows.iter().flat_map(|row| &row.turns).flat_map(|turn| turn.parts.values());
+    if all.into_iter().any(|measured| measured.others > DISTURBED) {
+        text += "**The machine was not left alone: other work used its cores. Do not quote answers per second \
+                 or times from this run; ratios of CPU are the least affected.**\n\n";
     }
     text += &figures(rows);
-    if let Some(floor) = rows.iter().find(|row| row.contestant == Contestant::Floor) {
-        text += &ratios(rows, floor);
-    }
-    text += &rounds(rows);
+    text += &flood(rows);
+    text += &sizes(rows);
     text += &conditions(rows, load, cores, dir);
     text
 }
 
-/// The table of the medians.
+/// The table of the loads.
 fn figures(rows: &[Row]) -> String {
+    let floor = rows.iter().find(|row| row.contestant == Contestant::Floor);
     let mut text = String::from(
-        "Medians over the rounds.\n\n\
-         | Server | Tokens/s | p50 ms | p99 ms | Peak RSS MiB | RSS at end MiB | Server CPU s/1000 | PostgreSQL CPU s/1000 | Server's core: server | Server's core: others | Client's core: client | Client's core: others |\n\
-         |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        "| What | Server | Answers/s | Of the floor | Of the floor, by CPU | Aim | p50 ms | p99 ms | \
+         CPU ms/1000 | PostgreSQL ms/1000 | Server's core | Client's core |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
-    for row in rows {
-        let database = match row.turns.iter().all(|turn| turn.database_cpu.is_some()) {
-            true => format!("{:.3}", row.median(|turn| turn.database_cpu.unwrap_or(f64::NAN))),
-            false => "–".to_owned(),
-        };
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "| {} | {:.0} | {:.2} | {:.2} | {:.1} | {:.1} | {:.3} | {database} | {:.0} % | {:.0} % | {:.0} % | {:.0} % |",
-            row.contestant.name(),
-            row.median(|turn| turn.rps),
-            row.median(|turn| turn.p50_ms),
-            row.median(|turn| turn.p99_ms),
-            row.median(|turn| turn.peak_mib),
-            row.median(|turn| turn.rss_mib),
-            row.median(|turn| turn.cpu),
-            row.median(|turn| turn.server_busy) * 100.0,
-            row.median(|turn| turn.others_beside_server) * 100.0,
-            row.median(|turn| turn.load_busy) * 100.0,
-            row.median(|turn| turn.others_beside_load) * 100.0,
-        );
+    for part in Part::ALL {
+        for row in rows {
+            let Some(rps) = row.median(part, |m| m.rps) else { continue };
+            let own = row.contestant == Contestant::Floor;
+            let ratio = floor.filter(|_| !own).and_then(|floor| row.ratio(floor, part, |m| m.rps));
+            let by_cpu = floor.filter(|_| !own).and_then(|floor| row.of_floor_by_cpu(floor, part));
+            let aim = part.aim(row.contestant);
+            let by = if aim.is_some() && row.contestant == Contestant::Postgres { " by CPU" } else { "" };
+            let percent = |value: Option<f64>| figure(value.map(|v| v * 100.0), 0);
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "| {} | {} | {rps:.0} | {} | {} | {}{by} | {} | {} | {} | {} | {} % | {} % |",
+                part.name(),
+                row.contestant.name(),
+                figure(ratio, 2),
+                figure(by_cpu, 2),
+                figure(aim, 2),
+                figure(row.median(part, |m| m.p50_ms), 2),
+                figure(row.median(part, |m| m.p99_ms), 2),
+                figure(row.median(part, |m| m.cpu * 1000.0), 1),
+                figure(
+                    row.median(part, |m| m.database_cpu.unwrap_or(f64::NAN) * 1000.0).filter(|v| !v.is_nan()),
+                    1
+                ),
+                percent(row.median(part, |m| m.server_busy)),
+                percent(row.median(part, |m| m.load_busy)),
+            );
+        }
     }
     text
 }
 
-/// The table of the ratios to the floor.
-fn ratios(rows: &[Row], floor: &Row) -> String {
-    let mut text = String::from(
-        "\nAgainst the floor: medians of the ratios to the floor of the same round.\n\n\
-         | Server | Tokens/s | p50 | p99 | Peak RSS | Server CPU |\n|---|--:|--:|--:|--:|--:|\n",
-    );
+/// How much longer tokens take in a flood of sign-ins.
+fn flood(rows: &[Row]) -> String {
+    let mut text = String::new();
     for row in rows {
-        let _ = writeln!(
-            text,
-            "| {} | {:.2} × | {:.2} × | {:.2} × | {:.2} × | {:.2} × |",
-            row.contestant.name(),
-            row.ratio(floor, |turn| turn.rps),
-            row.ratio(floor, |turn| turn.p50_ms),
-            row.ratio(floor, |turn| turn.p99_ms),
-            row.ratio(floor, |turn| turn.peak_mib),
-            row.ratio(floor, |turn| turn.cpu),
-        );
+        let turns = row.turns.iter().map(|turn| &turn.parts);
+        let pairs = turns.filter_map(|t| Some((t.get(&Part::TokensInFlood)?, t.get(&Part::TokensEs256)?)));
+        if let Some(times) = median(pairs.map(|(flood, calm)| flood.p99_ms / calm.p99_ms).collect()) {
+            let _ = write!(
+                text,
+                "\n{}: in a flood of sign-ins the p99 of tokens is {times:.2} times what it is without (aim: under 2).\n",
+                row.contestant.name()
+            );
+        }
     }
     text
 }
 
-/// The tokens per second of every single round, which show how much the medians can be trusted.
-fn rounds(rows: &[Row]) -> String {
-    let mut text = String::from("\nTokens per second, round by round:\n\n");
-    for row in rows {
-        let each: Vec<String> = row.turns.iter().map(|turn| format!("{:.0}", turn.rps)).collect();
-        let _ = writeln!(text, "- {}: {}", row.contestant.name(), each.join(", "));
+/// The table of memory, start and program.
+fn sizes(rows: &[Row]) -> String {
+    let with: Vec<&Row> = rows.iter().filter(|row| row.size(|s| s.ready_ms).is_some()).collect();
+    if with.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "\n| Server | Peak MiB under tokens (aim: 60) | Idle MiB (aim: 30) | Ready ms (aim: 150) | Program MiB (aim: 40) |\n\
+         |---|--:|--:|--:|--:|\n",
+    );
+    for row in with {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} |",
+            row.contestant.name(),
+            figure(row.size(|s| s.peak_mib), 1),
+            figure(row.size(|s| s.idle_mib), 1),
+            figure(row.size(|s| s.ready_ms), 0),
+            figure(row.size(|s| s.program_mib), 1),
+        );
     }
     text
 }
@@ -145,7 +176,7 @@ fn conditions(rows: &[Row], load: Load, cores: Cores, dir: &Path) -> String {
         said("df", &["--output=fstype", &dir.to_string_lossy()]).lines().last().unwrap_or("unknown"),
         said("rustc", &["--version"]),
         commit(),
-        ["dev/bench"].into_iter().chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" "),
+        ["./dev/bench"].into_iter().chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>().join(" "),
     );
     if let Some(database) = rows.iter().flat_map(|row| &row.turns).find_map(|turn| turn.database.as_deref()) {
         let _ = writeln!(text, "- Database: {database}");
@@ -153,11 +184,10 @@ fn conditions(rows: &[Row], load: Load, cores: Cores, dir: &Path) -> String {
     let _ = writeln!(
         text,
         "- Load: {} connections, closed loop, plain HTTP over loopback, every answer checked; {} s measured \
-         after {} s of warm-up; {rounds} rounds, the servers in turn in each, each on fresh data\n\
+         after {} s of warm-up for each line; medians of {rounds} rounds, the servers in turn in each, each on \
+         fresh data; ratios are taken within a round\n\
          - Cores: the server on core {}, the load generator on core {}. PostgreSQL shares core {} with the \
-         load generator, so its row is also limited by that core\n\
-         - Peak RSS counts from the start of the process: for Portcullis it includes the password check \
-         of the login that made the credential",
+         load generator, so its answers per second are limited by that core, too",
         load.connections, load.seconds, load.warm_up, cores.server, cores.load, cores.load,
     );
     text
@@ -187,66 +217,55 @@ fn said(program: &str, arguments: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    fn turn(rps: f64, database_cpu: Option<f64>) -> Turn {
-        Turn {
-            rps,
-            p50_ms: 1.0,
-            p99_ms: 2.0,
-            peak_mib: 10.0,
-            rss_mib: 8.0,
-            cpu: 0.05,
-            database_cpu,
-            server_busy: 1.0,
-            others_beside_server: 0.0,
-            others_beside_load: 0.0,
-            load_busy: 0.5,
-            database: database_cpu.map(|_| "PostgreSQL 15".to_owned()),
-        }
+    fn measured(rps: f64, database_cpu: Option<f64>) -> Measured {
+        let (p50_ms, p99_ms, cpu) = (1.0, 2.0, 1.0 / rps);
+        Measured { rps, p50_ms, p99_ms, cpu, database_cpu, server_busy: 1.0, others: 0.0, load_busy: 0.5 }
+    }
+
+    fn turn(part: Part, rps: f64, database_cpu: Option<f64>) -> Turn {
+        Turn { parts: [(part, measured(rps, database_cpu))].into(), size: None, database: None }
+    }
+
+    fn text(rows: &[Row]) -> String {
+        let load = Load { connections: 32, seconds: 3, warm_up: 1 };
+        markdown(rows, load, Cores { server: 0, load: 1 }, Path::new("."))
     }
 
     #[test]
     fn a_median_is_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]).to_bits(), 2.0_f64.to_bits());
-        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]).to_bits(), 2.5_f64.to_bits());
-        assert!(median(vec![]).is_nan());
+        assert_eq!(median(vec![3.0, 1.0, 2.0]).map(f64::to_bits), Some(2.0_f64.to_bits()));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]).map(f64::to_bits), Some(2.5_f64.to_bits()));
+        assert_eq!(median(vec![]), None);
     }
 
     #[test]
     fn a_ratio_is_taken_within_its_round() {
-        let floor = Row { contestant: Contestant::Floor, turns: vec![turn(100.0, None), turn(1000.0, None)] };
-        let own = Row { contestant: Contestant::Sqlite, turns: vec![turn(50.0, None), turn(500.0, None)] };
-        let text = ratios(&[floor.clone(), own], &floor);
-        assert!(text.contains("| Portcullis on SQLite | 0.50 × |"), "{text}");
+        let part = Part::TokensEs256;
+        let turns = |a, b| vec![turn(part, a, None), turn(part, b, None)];
+        let floor = Row { contestant: Contestant::Floor, turns: turns(100.0, 1000.0) };
+        let own = Row { contestant: Contestant::Sqlite, turns: turns(50.0, 500.0) };
+        let text = text(&[floor, own]);
+        assert!(text.contains("| Tokens, ES256 | Portcullis on SQLite | 275 | 0.50 | 0.50 | 0.75 |"), "{text}");
     }
 
     #[test]
-    fn the_report_has_every_row_and_its_conditions() {
-        let rows = [
-            Row { contestant: Contestant::Floor, turns: vec![turn(100.0, None)] },
-            Row { contestant: Contestant::Postgres, turns: vec![turn(40.0, Some(0.2))] },
-        ];
-        let load = Load { connections: 32, seconds: 3, warm_up: 1 };
-        let text = markdown(&rows, load, Cores { server: 0, load: 1 }, Path::new("."));
-        assert!(
-            text.contains("| Floor | 100 | 1.00 | 2.00 | 10.0 | 8.0 | 0.050 | – | 100 % | 0 % | 50 % | 0 % |"),
-            "{text}"
-        );
-        assert!(text.contains("| Portcullis on PostgreSQL | 40 |"), "{text}");
-        assert!(text.contains("| 0.200 |"), "{text}");
-        assert!(text.contains("- Database: PostgreSQL 15\n"), "{text}");
-        assert!(text.contains("32 connections"), "{text}");
+    fn what_is_asked_again_is_compared_with_verifying() {
+        let floor = Row { contestant: Contestant::Floor, turns: vec![turn(Part::First, 10.0, None)] };
+        let own = Row { contestant: Contestant::Sqlite, turns: vec![turn(Part::Again, 40.0, None)] };
+        assert_eq!(own.ratio(&floor, Part::Again, |m| m.rps).map(f64::to_bits), Some(4.0_f64.to_bits()));
     }
 
     #[test]
     fn a_disturbed_run_says_so() {
-        let load = Load { connections: 32, seconds: 3, warm_up: 1 };
-        let said = |others_beside_load| {
-            let turns = vec![turn(100.0, None), Turn { others_beside_load, ..turn(100.0, None) }];
-            let rows = [Row { contestant: Contestant::Floor, turns }];
-            markdown(&rows, load, Cores { server: 0, load: 1 }, Path::new(".")).contains("not left alone")
+        let said = |others| {
+            let mut turn = turn(Part::KeySet, 10.0, Some(0.2));
+            turn.parts.entry(Part::KeySet).and_modify(|m| m.others = others);
+            text(&[Row { contestant: Contestant::Postgres, turns: vec![turn] }])
         };
-        assert!(said(0.3));
-        assert!(!said(0.01));
+        assert!(said(0.3).contains("not left alone"));
+        let calm = said(0.01);
+        assert!(!calm.contains("not left alone"));
+        assert!(calm.contains("| 200.0 |"), "{calm}");
     }
 
     #[test]

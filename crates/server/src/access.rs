@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -82,20 +82,20 @@ fn arrival(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool)
     (ip, peer.tls || proto.is_some_and(|p| p.eq_ignore_ascii_case("https")))
 }
 
-/// The outermost step: notes where the request came from, and refuses plain HTTP where TLS is
-/// wanted. It is refused, not redirected: a secret sent in clear must not seem to work
-/// (protocol 15).
-pub async fn note_arrival(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+/// Notes where the request came from, and refuses plain HTTP where TLS is wanted. It is refused, not
+/// redirected: a secret sent in clear must not seem to work (protocol 15). `None` when it may go on.
+#[must_use]
+pub fn note_arrival(app: &App, request: &mut Request) -> Option<Problem> {
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.unwrap_or(Peer { ip: IpAddr::from([0, 0, 0, 0]), tls: false });
     let (ip, tls) = arrival(peer, request.headers(), &app.config.trusted_proxies);
     if app.config.wants_tls() && !tls && !request.uri().path().starts_with("/health/") {
-        return Problem::plain_http().into_response();
+        return Some(Problem::plain_http());
     }
-    let agent =
-        request.headers().get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-    request.extensions_mut().insert(Origin::new(ip.to_string(), &agent.unwrap_or_default()));
-    next.run(request).await
+    let agent = request.headers().get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()));
+    let origin = Origin::new(ip.to_string(), &agent.unwrap_or_default());
+    request.extensions_mut().insert(origin);
+    None
 }
 
 /// The value of the session cookie, if exactly one was sent.
@@ -133,11 +133,9 @@ fn scheme(headers: &HeaderMap) -> Scheme {
     token(headers).map_or(Scheme::Bearer, |(scheme, _)| scheme)
 }
 
-/// Identifies the caller of one route and lets in whom its [`Access`] allows.
+/// Identifies the caller of one route and lets in whom its [`Access`] allows. The router puts it around
+/// every route that is not open to [`Access::Anyone`].
 pub async fn check(app: Arc<App>, access: Access, request: Request, next: Next) -> Response {
-    if access == Access::Anyone {
-        return next.run(request).await;
-    }
     let (mut parts, body) = request.into_parts();
     let for_programs =
         matches!(access, Access::Api(_) | Access::ApiSuperAdmin(_) | Access::ApiSuperAdminInSession);

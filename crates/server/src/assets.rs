@@ -1,6 +1,11 @@
 //! The stylesheet, the script and the icon, in the binary; and the one way a cacheable body is
 //! answered.
 
+use std::{
+    io::Write,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
 use axum::{
     body::Bytes,
     extract::Path,
@@ -8,27 +13,111 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
+use flate2::{Compression, write::GzEncoder};
 
 /// Revalidated at each use: a new release shows at once, and an unchanged file costs a 304.
 const CACHE: &str = "public, no-cache";
 
+/// The files, each with its type. Compressed when the first one is asked for.
+static FILES: LazyLock<[(&str, &str, Document); 4]> = LazyLock::new(|| {
+    let file = |name, content_type, body| (name, content_type, Document::new(Bytes::from_static(body)));
+    let script = "text/javascript; charset=utf-8";
+    [
+        file("console.css", "text/css; charset=utf-8", include_bytes!("../assets/console.css")),
+        file("console.js", script, include_bytes!("../assets/console.js")),
+        file("passkeys.js", script, include_bytes!("../assets/passkeys.js")),
+        file("favicon.svg", "image/svg+xml", include_bytes!("../assets/favicon.svg")),
+    ]
+});
+
 /// `GET /assets/{name}`.
 pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    let (content_type, body): (_, &[u8]) = match name.as_str() {
-        "console.css" => ("text/css; charset=utf-8", include_bytes!("../assets/console.css")),
-        "console.js" => ("text/javascript; charset=utf-8", include_bytes!("../assets/console.js")),
-        "passkeys.js" => ("text/javascript; charset=utf-8", include_bytes!("../assets/passkeys.js")),
-        "favicon.svg" => ("image/svg+xml", include_bytes!("../assets/favicon.svg")),
-        _ => return StatusCode::NOT_FOUND.into_response(),
-    };
-    cacheable(&headers, content_type, CACHE, Bytes::from_static(body))
+    match FILES.iter().find(|(known, ..)| *known == name) {
+        Some((_, content_type, document)) => document.answer(&headers, content_type, CACHE),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
-/// A body with its ETag; 304 without it when the caller has it already (RFC 9110 §13.1.2).
-#[must_use]
-pub fn cacheable(request: &HeaderMap, content_type: &'static str, cache: &str, body: Bytes) -> Response {
-    let tag = tag(&body);
-    cacheable_as(request, content_type, cache, body, &tag)
+/// A body that is answered more than once, with its tags and in compressed form.
+#[derive(Debug)]
+pub struct Document {
+    plain: Bytes,
+    tag: String,
+    /// With gzip, where that is shorter; the tag is another one (RFC 9110 §8.8.3.3).
+    packed: Option<(Bytes, String)>,
+}
+
+impl Document {
+    /// Makes the tag and the compressed form.
+    #[must_use]
+    pub fn new(plain: Bytes) -> Self {
+        let tag = tag(&plain);
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        // Writing to memory does not fail; if it did, there would be no compressed form.
+        let packed = encoder.write_all(&plain).and_then(|()| encoder.finish()).ok();
+        let packed = packed.filter(|packed| packed.len() < plain.len());
+        let packed = packed.map(|packed| (Bytes::from(packed), format!("{tag}.gz")));
+        Self { plain, tag, packed }
+    }
+
+    /// The body, compressed for who takes that; 304 without it when the caller has it already.
+    #[must_use]
+    pub fn answer(&self, request: &HeaderMap, content_type: &'static str, cache: &str) -> Response {
+        let mut response = match &self.packed {
+            Some((body, tag)) if takes_gzip(request) => {
+                let mut response = cacheable_as(request, content_type, cache, body.clone(), tag);
+                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                response
+            }
+            _ => cacheable_as(request, content_type, cache, self.plain.clone(), &self.tag),
+        };
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        response
+    }
+}
+
+/// Whether gzip is named among what is accepted, and not with the weight 0 (RFC 9110 §12.5.3).
+fn takes_gzip(request: &HeaderMap) -> bool {
+    let lines = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).and_then(|q| q.parse::<f32>().ok());
+        is_gzip && weight.is_none_or(|weight| weight > 0.0)
+    })
+}
+
+/// A document that follows from something which rarely changes, made anew when that is another.
+#[derive(Debug)]
+pub struct Kept<K>(Mutex<Option<(K, Arc<Document>)>>);
+
+impl<K> Default for Kept<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: PartialEq> Kept<K> {
+    /// The document that follows from `from`.
+    pub fn of(&self, from: K, make: impl FnOnce() -> String) -> Arc<Document> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, document) = match kept.take_if(|(known, _)| *known == from) {
+            Some(same) => kept.insert(same),
+            None => kept.insert((from, Arc::new(Document::new(make().into())))),
+        };
+        Arc::clone(document)
+    }
+}
+
+/// The documents of discovery, as they were answered last.
+#[derive(Debug, Default)]
+pub struct Documents {
+    /// The key set: of its version, and which of its keys are published.
+    pub key_set: Kept<(i64, Vec<bool>)>,
+    /// The metadata of the server: of the algorithms in use.
+    pub server: Kept<Vec<&'static str>>,
+    /// The metadata of the product's own API.
+    pub resource: Kept<()>,
 }
 
 /// A short digest of what is served.
@@ -38,7 +127,8 @@ pub fn tag(body: &[u8]) -> String {
     BASE64URL.encode(&hash.as_ref()[..12])
 }
 
-/// [`cacheable`] for a body whose bytes may differ while it says the same: the tag is of what it says.
+/// A body with its ETag; 304 without it when the caller has it already (RFC 9110 §13.1.2). Its bytes may
+/// differ while it says the same: the tag is of what it says.
 #[must_use]
 pub fn cacheable_as(
     request: &HeaderMap,
@@ -67,4 +157,49 @@ pub fn cacheable_as(
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepting(line: &'static str) -> HeaderMap {
+        [(header::ACCEPT_ENCODING, HeaderValue::from_static(line))].into_iter().collect()
+    }
+
+    #[test]
+    fn who_names_gzip_gets_it() {
+        for yes in ["gzip", "br, GZIP;q=0.5", "deflate, gzip"] {
+            assert!(takes_gzip(&accepting(yes)), "{yes}");
+        }
+        for no in ["", "br", "gzip;q=0", "*", "x-gzip"] {
+            assert!(!takes_gzip(&accepting(no)), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_answered_in_both_forms_each_with_a_tag_of_its_own() {
+        let document = Document::new(Bytes::from("the same again, ".repeat(20)));
+        let tag = |response: &Response| response.headers()[header::ETAG].clone();
+        let (plain, packed) = (
+            document.answer(&HeaderMap::new(), "text/plain", CACHE),
+            document.answer(&accepting("gzip"), "text/plain", CACHE),
+        );
+        assert_eq!(plain.headers().get(header::CONTENT_ENCODING), None);
+        assert_eq!(packed.headers()[header::CONTENT_ENCODING], "gzip");
+        assert_ne!(tag(&plain), tag(&packed));
+        let mut again = accepting("gzip");
+        again.insert(header::IF_NONE_MATCH, tag(&packed));
+        assert_eq!(document.answer(&again, "text/plain", CACHE).status(), StatusCode::NOT_MODIFIED);
+        again.insert(header::IF_NONE_MATCH, tag(&plain));
+        assert_eq!(document.answer(&again, "text/plain", CACHE).status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn a_kept_document_is_made_anew_when_what_it_follows_from_changes() {
+        let kept = Kept::default();
+        let first = kept.of(1, || "one".to_owned());
+        assert!(Arc::ptr_eq(&first, &kept.of(1, || "not made".to_owned())));
+        assert_eq!(kept.of(2, || "two".to_owned()).plain, "two");
+    }
 }

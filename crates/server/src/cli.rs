@@ -129,7 +129,7 @@ impl Configuration {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.to_string()),
     };
@@ -137,6 +137,18 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(message) => fail(&message),
     }
+}
+
+/// As many threads as cores may be used. With one core that is this thread: handing tasks to another
+/// and back would only cost.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let one = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+    let mut builder = if one {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    builder.enable_all().build()
 }
 
 fn fail(message: &str) -> ExitCode {
@@ -151,8 +163,8 @@ async fn run(command: Command) -> Result<ExitCode, String> {
         Command::Credential(command) => command.run().await?,
         Command::Keys(command) => command.run().await?,
         Command::Backup(backup) => backup.run().await?,
-        Command::Restore(restore) => restore.run().await?,
-        Command::Hold(command) => command.run().await?,
+        Command::Restore(restore) => Box::pin(restore.run()).await?,
+        Command::Hold(command) => Box::pin(command.run()).await?,
         Command::Audit(Audit::Verify(verify)) => return verify.run().await,
         Command::Config(ConfigCommand::Check(configuration)) => {
             let config = configuration.load()?;

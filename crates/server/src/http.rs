@@ -1,5 +1,5 @@
-//! Serving: the listener, TLS, deadlines and limits on every connection, and the headers that
-//! every response has (protocol 34, 43).
+//! Serving: the listener, TLS, deadlines and limits on every connection (protocol 43). What is around
+//! every request is in [`crate::around`].
 
 use std::{
     io,
@@ -12,11 +12,9 @@ use std::{
 };
 
 use axum::{
-    Extension, Router,
-    extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
-    middleware,
-    response::{IntoResponse, Response},
+    body::Body,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderName, header},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -26,21 +24,20 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
-use tower::{Layer, ServiceExt};
+use tower::{
+    Layer, ServiceExt,
+    util::{Either, option_layer},
+};
 use tower_http::{
-    catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, CorsLayer},
-    set_header::SetResponseHeaderLayer,
+    cors::{AllowOrigin, Cors, CorsLayer},
     trace::TraceLayer,
 };
 
 use crate::{
-    access::{self, Peer},
-    api::problem::Problem,
+    access::Peer,
     app::{App, changes::feed::Feed},
+    around::Around,
     config::{Config, MAX_BODY_BYTES},
-    console,
-    oauth::error::OAuthError,
     routes,
 };
 
@@ -67,43 +64,24 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// How much of an answer waits in memory for an HTTP/2 client to read, in bytes for each stream.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// No inline script or style, nothing from elsewhere, never in a frame (protocol 34).
-const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
-                   form-action 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'";
-
-/// The headers of every response that has not set them itself.
-const HEADERS: [(HeaderName, &str); 6] = [
-    (header::CONTENT_SECURITY_POLICY, CSP),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    // Nothing is kept unless its handler says so.
-    (header::CACHE_CONTROL, "no-store"),
-];
+/// What answers the requests of a connection.
+pub type Service = Either<Cors<Around>, Around>;
 
 /// The router with everything around it that does not depend on the route.
-pub fn service(app: &Arc<App>) -> Router {
+pub fn service(app: &Arc<App>) -> Service {
+    let mut router = routes::router(app).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    // A layer costs each request some allocations, and without these spans there is nothing to trace.
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        router = router.layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()));
+    }
     let config = &app.config;
-    let mut router = routes::router(app)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(config.limits.request, in_time))
-        .layer(middleware::from_fn_with_state(Arc::clone(app), access::note_arrival))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()));
-    for (name, value) in HEADERS {
-        router = router.layer(SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value)));
-    }
-    if config.wants_tls() {
-        let hsts = HeaderValue::from_static("max-age=31536000");
-        router = router.layer(SetResponseHeaderLayer::if_not_present(header::STRICT_TRANSPORT_SECURITY, hsts));
-    }
-    if config.cors_origins.is_empty() { router } else { router.layer(cors(config)) }
+    let cors = (!config.cors_origins.is_empty()).then(|| cors(config));
+    option_layer(cors).layer(Around::new(Arc::clone(app), router))
 }
 
 /// CORS as configured, without cookies: for programs in browsers that send a token (protocol 16).
 fn cors(config: &Config) -> CorsLayer {
-    let origins = config.cors_origins.iter().filter_map(|o| HeaderValue::try_from(o).ok());
+    let origins = config.cors_origins.iter().filter_map(|o| axum::http::HeaderValue::try_from(o).ok());
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([axum::http::Method::GET, axum::http::Method::POST])
@@ -112,45 +90,17 @@ fn cors(config: &Config) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
-/// Gives a request its time, body included (protocol 43).
-async fn in_time(State(limit): State<Duration>, request: Request, next: middleware::Next) -> Response {
-    let path = request.uri().path().to_owned();
-    match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let detail =
-                "The request took too long and was given up. Look whether it was done before you repeat it.";
-            let mut response = if path.starts_with("/oauth/") {
-                OAuthError::too_slow(detail).into_response()
-            } else if routes::is_for_programs(&path) {
-                Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail).into_response()
-            } else {
-                console::too_slow(detail)
-            };
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            response
-        }
-    }
-}
-
 /// The span of a request: its method and its route, never its URL, which may hold a link's token.
 fn span(request: &Request) -> tracing::Span {
     let route = request.extensions().get::<axum::extract::MatchedPath>().map_or("-", |p| p.as_str());
     tracing::debug_span!("request", method = %request.method(), route)
 }
 
-fn panicked(_payload: Box<dyn std::any::Any + Send>) -> Response {
-    // The payload may hold anything, a secret too: only that it happened is told (L-2).
-    tracing::error!("a request panicked");
-    let detail = "Something went wrong on the server. It has been logged.";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail).into_response()
-}
-
 /// A listener with what its connections need.
 pub struct Server {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    service: Router,
+    service: Service,
     config: Config,
     feed: Arc<Feed>,
 }
@@ -284,7 +234,7 @@ impl Drop for Hold {
 
 struct Connection {
     tls: Option<TlsAcceptor>,
-    service: Router,
+    service: Service,
     peer: SocketAddr,
     place: Place,
     /// How long the other end may leave an answer unread.
@@ -306,9 +256,12 @@ impl Connection {
         let seen = Arc::clone(&uses.0);
         // Long enough for a request of the longest kind, so that nothing under way is cut off.
         let idle = self.write + deadline;
-        let inner = Extension(uses.clone()).layer(Extension(peer).layer(self.service));
-        let service = TowerToHyperService::new(tower::service_fn(move |request| {
+        let (inner, used) = (self.service, uses.clone());
+        let service = TowerToHyperService::new(tower::service_fn(move |request: axum::http::Request<_>| {
             seen.began.fetch_add(1, Ordering::Relaxed);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(used.clone());
             inner.clone().oneshot(request)
         }));
         // Who asks and does not read the answers does not keep a place either.

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod api;
 pub mod app;
+pub mod around;
 pub mod assets;
 pub mod cli;
 pub mod clock;

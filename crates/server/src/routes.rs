@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     extract::{Path, Request, State},
+    handler::Handler,
     http::{Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -403,13 +404,16 @@ fn oauth_routes() -> Vec<Route> {
 
 /// The router made of [`all`].
 pub fn router(app: &Arc<App>) -> Router {
+    let write_message = || middleware::from_fn_with_state(Arc::clone(app), console::write_message);
     let mut router = Router::new();
     for route in all() {
         let (app, access) = (Arc::clone(app), route.access);
         let mut handler = route.handler;
-        handler = handler.layer(middleware::from_fn(move |request: Request, next: Next| {
-            access::check(Arc::clone(&app), access, request, next)
-        }));
+        if access != Access::Anyone {
+            handler = handler.layer(middleware::from_fn(move |request: Request, next: Next| {
+                access::check(Arc::clone(&app), access, request, next)
+            }));
+        }
         // Writes only from our own pages, or from programs that are not browsers (protocol 31).
         handler = match (route.door, route.method) {
             (Door::Console, Method::POST) => {
@@ -418,12 +422,14 @@ pub fn router(app: &Arc<App>) -> Router {
             (Door::Api, Method::POST) => handler.layer(CsrfLayer::new().with_rejection_response(cross_site)),
             _ => handler,
         };
+        if route.door == Door::Console {
+            handler = handler.layer(write_message());
+        }
         router = router.route(route.path, handler);
     }
     router
-        .fallback(not_found)
+        .fallback(not_found.layer(write_message()))
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(app), console::write_message))
         .with_state(Arc::clone(app))
 }
 

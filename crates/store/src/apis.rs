@@ -214,24 +214,42 @@ impl Tx {
         query!(self, fetch_all as KeyRow, sql, api)?.into_iter().map(ApiKey::try_from).collect()
     }
 
-    /// A key with its API. For an unknown one the row of nobody is read instead, joined, decoded and
-    /// dropped, so that it takes as long as a known one (protocol 9).
+    /// [`Tx::presented_keys`] of one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn presented_key(&mut self, id: &str) -> Result<Option<PresentedKey>, StoreError> {
-        let sql = concat!(
-            "SELECT ",
-            key_columns!(),
-            ", ",
-            api_columns!(),
-            " FROM api_keys k JOIN apis a ON a.id = k.api_id WHERE k.id = COALESCE((SELECT o.id FROM api_keys o \
-             WHERE o.id = $1), 'pca_00000000000000000000')"
+        Ok(self.presented_keys(&[id]).await?.pop())
+    }
+
+    /// The keys with these ids, each with its API; unknown ones are absent. At most a few hundred at
+    /// once. For an unknown one the row of nobody is read instead, joined, decoded and dropped, so that
+    /// it takes as long as a known one (protocol 9).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn presented_keys(&mut self, ids: &[&str]) -> Result<Vec<PresentedKey>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked: Vec<String> = (1..=ids.len()).map(|at| format!("(${at})")).collect();
+        let sql = format!(
+            concat!(
+                "WITH asked (id) AS (VALUES {}) SELECT ",
+                key_columns!(),
+                ", ",
+                api_columns!(),
+                " FROM asked s JOIN api_keys k ON k.id = COALESCE((SELECT o.id FROM api_keys o \
+                 WHERE o.id = s.id), 'pca_00000000000000000000') JOIN apis a ON a.id = k.api_id"
+            ),
+            asked.join(", ")
         );
-        let row = query!(self, fetch_optional as PresentedRow, sql, printable(id, 32))?;
-        let found =
-            row.map(|r| Ok::<_, StoreError>(PresentedKey { key: r.key.try_into()?, api: r.api.try_into()? }));
-        Ok(found.transpose()?.filter(|presented| !presented.api.id.is_max()))
+        let ids = ids.iter().map(|id| printable(id, 32));
+        let found = query!(self, fetch_all as PresentedRow, sql, each ids)?.into_iter();
+        let found = found.map(|r| Ok(PresentedKey { key: r.key.try_into()?, api: r.api.try_into()? }));
+        let mut found = found.collect::<Result<Vec<_>, StoreError>>()?;
+        found.retain(|presented| !presented.api.id.is_max());
+        Ok(found)
     }
 
     /// Adds a key.

@@ -23,6 +23,7 @@ use crate::{
     },
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},
+    writer::{Turn, Writer},
 };
 
 /// Why a copy was not made, or not put into its place. Each text says what to do.
@@ -87,7 +88,8 @@ impl Store {
         let name = file.to_str().ok_or_else(|| {
             CopyError::Io(file.to_owned(), io::Error::new(io::ErrorKind::InvalidInput, "the name is not UTF-8"))
         })?;
-        sqlx::query("VACUUM INTO $1").bind(name).execute(writer).await?;
+        let mut turn = Turn::wait(Arc::clone(writer)).await?;
+        sqlx::query("VACUUM INTO $1").bind(name).execute(turn.connection()).await?;
         Ok(())
     }
 
@@ -100,13 +102,15 @@ impl Store {
         let options = OpenOptions { connections: 1, ..OpenOptions::default() };
         check_sqlite_file(file, &options).await?;
         let connect = sqlite_options(file, &options).journal_mode(SqliteJournalMode::Delete);
-        let pool = |max| SqlitePoolOptions::new().max_connections(max).acquire_timeout(options.patience);
-        let writer = pool(1).connect_with(connect.clone()).await?;
-        check_key(&keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&writer).await)?)?;
-        migrate(SQLITE.run(&writer).await, &SQLITE)?;
-        let version = sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&writer).await?;
-        works_beside(version, &SQLITE, sqlx::query_scalar(WORKS_WITH).fetch_optional(&writer).await)?;
-        let readers = pool(1).connect_with(connect.pragma("query_only", "ON")).await?;
+        let pool = || SqlitePoolOptions::new().max_connections(1).acquire_timeout(options.patience);
+        let looking = pool().connect_with(connect.clone()).await?;
+        check_key(&keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&looking).await)?)?;
+        migrate(SQLITE.run(&looking).await, &SQLITE)?;
+        let version = sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&looking).await?;
+        works_beside(version, &SQLITE, sqlx::query_scalar(WORKS_WITH).fetch_optional(&looking).await)?;
+        looking.close().await;
+        let writer = Writer::new(connect.connect().await?, connect.clone());
+        let readers = pool().connect_with(connect.pragma("query_only", "ON")).await?;
         let chain_key = keys.digest_key(Purpose::AuditChain);
         Ok(Self {
             pools: Pools::Sqlite { writer, readers },

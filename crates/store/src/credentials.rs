@@ -157,17 +157,24 @@ impl Tx {
     /// # Errors
     /// [`StoreError`].
     pub async fn presented_clients(&mut self, client_ids: &[&str]) -> Result<Vec<PresentedClient>, StoreError> {
-        if client_ids.is_empty() {
-            return Ok(Vec::new());
-        }
+        if client_ids.is_empty() { Ok(Vec::new()) } else { self.presented_after("", client_ids).await }
+    }
+
+    /// [`Tx::presented_clients`] of one id or more, after what is to be run before it.
+    pub(crate) async fn presented_after(
+        &mut self,
+        first: &str,
+        client_ids: &[&str],
+    ) -> Result<Vec<PresentedClient>, StoreError> {
         let asked: Vec<String> = (1..=client_ids.len()).map(|at| format!("(${at})")).collect();
         let sql = format!(
             concat!(
-                "WITH asked (client_id) AS (VALUES {}) SELECT ",
+                "{}WITH asked (client_id) AS (VALUES {}) SELECT ",
                 presented_columns!(),
                 " FROM asked a JOIN credentials c ON c.client_id = COALESCE((SELECT k.client_id FROM credentials k \
                  WHERE k.client_id = a.client_id), 'pcc_00000000000000000000') JOIN users u ON u.id = c.owner_id"
             ),
+            first,
             asked.join(", ")
         );
         // A stranger's text must not make the statement fail for the others in it.

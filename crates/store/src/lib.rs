@@ -40,6 +40,7 @@ mod sessions;
 mod tokens;
 mod turns;
 mod tx;
+mod writer;
 
 pub use accounts::IdentityShown;
 pub use apis::PresentedKey;

@@ -21,6 +21,7 @@ use crate::{
     patience::{Patience, PgNode},
     seal::{MasterKeys, Purpose},
     tx::{Pools, Store},
+    writer::Writer,
 };
 use tokio::sync::Semaphore;
 
@@ -200,25 +201,22 @@ async fn open_sqlite(
         make_sqlite_file(file, options).await?;
     }
     let connect = sqlite_options(file, options);
-    let pool =
-        |max| SqlitePoolOptions::new().max_connections(max).min_connections(1).acquire_timeout(options.patience);
-    let writer = pool(1).before_acquire(|c, _| Box::pin(is_at_rest(c))).connect_with(connect.clone()).await?;
-    check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&writer).await)?)?;
+    let looking = SqlitePoolOptions::new().max_connections(1).connect_with(connect.clone()).await?;
+    check_key(keys, made_with(sqlx::query_scalar(MADE_WITH).fetch_optional(&looking).await)?)?;
     if !options.only_look {
-        migrate(SQLITE.run(&writer).await, &SQLITE)?;
+        migrate(SQLITE.run(&looking).await, &SQLITE)?;
     }
-    let version = sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&writer).await?;
-    works_beside(version, &SQLITE, sqlx::query_scalar(WORKS_WITH).fetch_optional(&writer).await)?;
+    let version = sqlx::query_scalar(SCHEMA_VERSION).fetch_one(&looking).await?;
+    works_beside(version, &SQLITE, sqlx::query_scalar(WORKS_WITH).fetch_optional(&looking).await)?;
     drop(lock);
-    let readers = pool(options.connections).connect_with(connect.pragma("query_only", "ON")).await?;
-    Ok((Pools::Sqlite { writer, readers }, used))
-}
-
-/// Whether a connection is outside of any transaction; one that is not is closed, and another opened.
-/// When a disk fails in the middle, SQLite rolls back by itself, and the connection would go on believing
-/// that it has a transaction: no other could ever begin on it.
-async fn is_at_rest(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    Ok(!sqlx::Connection::is_in_transaction(connection))
+    let writer = connect.connect().await?;
+    // After the writer, so that SQLite does not work off the log in between.
+    looking.close().await;
+    // A connection to a file is not lost, so it is not asked whether it is there before each use.
+    let readers = SqlitePoolOptions::new().max_connections(options.connections).min_connections(1);
+    let readers = readers.acquire_timeout(options.patience).test_before_acquire(false);
+    let readers = readers.connect_with(connect.clone().pragma("query_only", "ON")).await?;
+    Ok((Pools::Sqlite { writer: Writer::new(writer, connect), readers }, used))
 }
 
 /// Whether something has that name, a link that leads nowhere included: only where nothing is may a

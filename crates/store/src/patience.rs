@@ -16,6 +16,10 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager;
 use tokio::time::{Instant, timeout};
 
+/// How long a connection may have been idle and still be used without a question: asking takes as long as
+/// a statement.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The parts of the patience of a request. A wait for a place behind a silent connection and the wait
 /// of its own that may follow are not longer than the whole.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +98,9 @@ impl PgNode {
                     if known.ago().is_some_and(|ago| about.age > ago) {
                         return Ok(false);
                     }
+                    if about.idle_for < FRESH {
+                        return Ok(true);
+                    }
                     match timeout(patience.sign_of_life(), connection.ping()).await {
                         Ok(answer) => Ok(answer.is_ok()),
                         Err(_) => {
@@ -137,6 +144,11 @@ impl PgNode {
     /// How to connect, for who needs a connection of its own.
     pub(crate) fn connect_options(&self) -> Arc<PgConnectOptions> {
         self.pool.connect_options()
+    }
+
+    /// Waits until somebody closes the connections.
+    pub(crate) async fn closing(&self) {
+        self.pool.close_event().await;
     }
 
     /// Closes all connections after what is under way.

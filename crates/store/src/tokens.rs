@@ -1,6 +1,8 @@
 //! Issued tokens: each is on record before it leaves the server (L-4). The token itself is never
 //! stored, only its id and terms.
 
+use std::fmt::Write;
+
 use jiff::Timestamp;
 use portcullis_domain::{
     client_keys::Method,
@@ -123,6 +125,37 @@ macro_rules! token_columns {
     };
 }
 
+/// The statement that puts so many tokens on record.
+pub(crate) fn insert_of(tokens: usize) -> String {
+    let mut sql = String::with_capacity(128 + tokens * 48);
+    sql += "INSERT INTO issued_tokens (jti, credential_id, api_id, issued_at, expires_at, ip, user_agent, method) VALUES ";
+    for token in 0..tokens {
+        let first = token * 8 + 1;
+        let start = if token == 0 { "($" } else { ", ($" };
+        // Writing to a string cannot fail.
+        let _ = write!(sql, "{start}{first}");
+        for at in first + 1..first + 8 {
+            let _ = write!(sql, ", ${at}");
+        }
+        sql.push(')');
+    }
+    sql
+}
+
+/// Runs [`insert_of`] on a connection.
+macro_rules! record {
+    ($connection:expr, $sql:expr, $tokens:expr) => {{
+        let mut query = sqlx::query(sqlx::AssertSqlSafe($sql));
+        for t in $tokens {
+            query = query.bind(t.jti).bind(t.credential).bind(t.api);
+            query = query.bind(t.issued_at.as_microsecond()).bind(t.expires_at.as_microsecond());
+            query = query.bind(t.ip.as_str()).bind(t.user_agent.as_str()).bind(t.method.code());
+        }
+        query.execute($connection)
+    }};
+}
+pub(crate) use record;
+
 impl Tx {
     /// Puts tokens on record, all in one statement (L-4).
     ///
@@ -132,46 +165,46 @@ impl Tx {
         if tokens.is_empty() {
             return Ok(());
         }
-        let head = "INSERT INTO issued_tokens (jti, credential_id, api_id, issued_at, expires_at, ip, user_agent, method) ";
-        macro_rules! insert {
-            ($connection:expr) => {
-                sqlx::QueryBuilder::new(head)
-                    .push_values(tokens, |mut row, t| {
-                        row.push_bind(t.jti)
-                            .push_bind(t.credential)
-                            .push_bind(t.api)
-                            .push_bind(t.issued_at.as_microsecond())
-                            .push_bind(t.expires_at.as_microsecond())
-                            .push_bind(t.ip.as_str())
-                            .push_bind(t.user_agent.as_str())
-                            .push_bind(t.method.code());
-                    })
-                    .build()
-                    .execute($connection)
-            };
-        }
+        let sql = insert_of(tokens.len());
         match self.conn() {
-            Conn::Sqlite(connection) => insert!(connection).await.map(drop),
-            Conn::Postgres(c, ear) => ear.hear(insert!(c)).await.map(drop),
+            Conn::Sqlite(connection) => record!(connection, sql, tokens).await.map(drop),
+            Conn::Postgres(c, ear) => ear.hear(record!(c, sql, tokens)).await.map(drop),
         }
         .map_err(StoreError::from)
     }
 
-    /// A token on record, with its API, its credential and the owner of that, in one statement.
+    /// [`Tx::tokens_on_record`] of one.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn token_on_record(&mut self, jti: Uuid) -> Result<Option<TokenOnRecord>, StoreError> {
-        let sql = concat!(
-            "SELECT ",
-            token_columns!(),
-            ", ",
-            presented_columns!(),
-            " FROM issued_tokens t JOIN apis a ON a.id = t.api_id JOIN credentials c ON c.id = t.credential_id JOIN users u ON u.id = c.owner_id \
-             WHERE t.jti = $1"
+        Ok(self.tokens_on_record(&[jti]).await?.pop())
+    }
+
+    /// The tokens on record with these ids, each with its API, its credential and the owner of that, in
+    /// one statement. At most a few hundred at once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn tokens_on_record(&mut self, jtis: &[Uuid]) -> Result<Vec<TokenOnRecord>, StoreError> {
+        if jtis.is_empty() {
+            return Ok(Vec::new());
+        }
+        let asked: Vec<String> = (1..=jtis.len()).map(|at| format!("${at}")).collect();
+        let sql = format!(
+            concat!(
+                "SELECT ",
+                token_columns!(),
+                ", ",
+                presented_columns!(),
+                " FROM issued_tokens t JOIN apis a ON a.id = t.api_id JOIN credentials c ON c.id = t.credential_id \
+                 JOIN users u ON u.id = c.owner_id WHERE t.jti IN ({})"
+            ),
+            asked.join(", ")
         );
-        let row = query!(self, fetch_optional as OnRecordRow, sql, jti)?;
-        row.map(|r| Ok(TokenOnRecord { token: r.token.try_into()?, client: r.client.try_into()? })).transpose()
+        let rows = query!(self, fetch_all as OnRecordRow, sql, each jtis.iter().copied())?;
+        let found = rows.into_iter();
+        found.map(|r| Ok(TokenOnRecord { token: r.token.try_into()?, client: r.client.try_into()? })).collect()
     }
 
     /// Revokes one token of a credential (RFC 7009). `false` when it was revoked already or is

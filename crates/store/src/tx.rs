@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use portcullis_domain::{audit::Entry, secret::DigestKey};
-use sqlx::{PgConnection, Sqlite, SqliteConnection, SqlitePool, Transaction, pool::PoolConnection};
+use sqlx::{PgConnection, Sqlite, SqliteConnection, SqlitePool, pool::PoolConnection};
 
 use crate::{
+    credentials::PresentedClient,
     error::{StoreError, is_unknown_commit},
     mark::Mark,
     patience::{Ear, PgLink, PgNode},
     seal::{MasterKeys, Purpose},
+    tokens::{NewToken, insert_of, record},
+    writer::{Turn, Writer},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 /// The database of a server. Cheap to clone.
 #[derive(Clone)]
@@ -29,10 +32,9 @@ pub struct Store {
 
 #[derive(Clone)]
 pub(crate) enum Pools {
-    /// `writer` has one connection: SQLite has one writer, and waiting for it in order beats
-    /// being told that it is busy.
+    /// SQLite has one writer, and waiting for it in order beats being told that it is busy.
     Sqlite {
-        writer: SqlitePool,
+        writer: Arc<Mutex<Writer>>,
         readers: SqlitePool,
     },
     Postgres(PgNode),
@@ -45,7 +47,7 @@ pub struct Tx {
 }
 
 enum Link {
-    SqliteTx(Transaction<'static, Sqlite>),
+    SqliteTx(Turn),
     SqliteRead(PoolConnection<Sqlite>),
     Postgres(PgLink),
 }
@@ -143,10 +145,21 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn write(&self) -> Result<Tx, StoreError> {
         let link = match &self.pools {
-            Pools::Sqlite { writer, .. } => Link::SqliteTx(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Pools::Sqlite { .. } => {
+                let mut turn = self.turn().await?;
+                turn.run("BEGIN IMMEDIATE").await?;
+                Link::SqliteTx(turn)
+            }
             Pools::Postgres(node) => Link::Postgres(node.begin().await?),
         };
         Ok(Tx { link })
+    }
+
+    /// A turn on SQLite's writer.
+    async fn turn(&self) -> Result<Turn, StoreError> {
+        let Pools::Sqlite { writer, .. } = &self.pools else { return Err(StoreError::timed_out()) };
+        let waiting = tokio::time::timeout(self.patience, Turn::wait(Arc::clone(writer))).await;
+        Ok(waiting.map_err(|_| StoreError::timed_out())??)
     }
 
     /// A transaction that issues tokens. While it lasts nothing that stops tokens is committed on
@@ -156,8 +169,25 @@ impl Store {
     /// [`StoreError::Unavailable`].
     pub async fn issue(&self) -> Result<Tx, StoreError> {
         let mut tx = self.write().await?;
+        // Not in one message with BEGIN: if that were given up half-way, sqlx would not know that there
+        // is a transaction to roll back.
         tx.lock(Lock::Tokens, "SELECT pg_advisory_xact_lock_shared($1)").await?;
         Ok(tx)
+    }
+
+    /// [`Store::issue`], and the clients with these ids: on SQLite in one message to its thread.
+    ///
+    /// # Errors
+    /// As [`Store::issue`] and [`Tx::presented_clients`].
+    pub async fn issue_to(&self, client_ids: &[&str]) -> Result<(Tx, Vec<PresentedClient>), StoreError> {
+        if client_ids.is_empty() || self.has_many_writers() {
+            let mut tx = self.issue().await?;
+            let found = tx.presented_clients(client_ids).await?;
+            return Ok((tx, found));
+        }
+        let mut tx = Tx { link: Link::SqliteTx(self.turn().await?) };
+        let found = tx.presented_after("BEGIN IMMEDIATE; ", client_ids).await?;
+        Ok((tx, found))
     }
 
     /// A transaction for an act. On SQLite the one writer keeps acts apart; on PostgreSQL a lock
@@ -208,12 +238,22 @@ impl Store {
         matches!(self.pools, Pools::Postgres(_))
     }
 
+    /// Waits until somebody closes the database. Who keeps a connection lets it go then.
+    pub async fn closing(&self) {
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => readers.close_event().await,
+            Pools::Postgres(node) => node.closing().await,
+        }
+    }
+
     /// Closes all connections after what is under way.
     pub async fn close(&self) {
         match &self.pools {
             Pools::Sqlite { writer, readers } => {
                 readers.close().await;
-                writer.close().await;
+                if let Err(error) = writer.lock().await.close().await {
+                    tracing::warn!(%error, "the database was not closed in order");
+                }
             }
             Pools::Postgres(node) => node.close().await,
         }
@@ -223,7 +263,7 @@ impl Store {
 impl Tx {
     pub(crate) fn conn(&mut self) -> Conn<'_> {
         match &mut self.link {
-            Link::SqliteTx(tx) => Conn::Sqlite(tx),
+            Link::SqliteTx(turn) => Conn::Sqlite(turn.connection()),
             Link::SqliteRead(c) => Conn::Sqlite(c),
             Link::Postgres(link) => {
                 let (connection, ear) = link.parts();
@@ -254,16 +294,38 @@ impl Tx {
     /// [`StoreError::Unknown`] when the connection was lost meanwhile.
     pub async fn commit(self) -> Result<(), StoreError> {
         let outcome = match self.link {
-            Link::SqliteTx(tx) => tx.commit().await,
+            Link::SqliteTx(mut turn) => turn.run("COMMIT").await.map(|()| turn.committed()),
             Link::SqliteRead(_) => Ok(()),
             // Outside a transaction there is nothing to commit, and nothing is asked.
             Link::Postgres(link) => link.commit().await,
         };
-        outcome.map_err(|error| match error {
-            // The database answered: it did not commit.
-            sqlx::Error::Database(ref e) if !is_unknown_commit(e.as_ref()) => StoreError::from(error),
-            _ => StoreError::Unknown(error),
-        })
+        outcome.map_err(commit_failed)
+    }
+
+    /// Puts tokens on record and makes it last: on SQLite in one message to its thread.
+    ///
+    /// # Errors
+    /// As [`Tx::record_tokens`] and [`Tx::commit`].
+    pub async fn record_and_commit(mut self, tokens: &[NewToken]) -> Result<(), StoreError> {
+        match self.link {
+            Link::SqliteTx(mut turn) if !tokens.is_empty() => {
+                let sql = format!("{}; COMMIT", insert_of(tokens.len()));
+                record!(turn.connection(), sql, tokens).await.map(|_| turn.committed()).map_err(commit_failed)
+            }
+            _ => {
+                self.record_tokens(tokens).await?;
+                self.commit().await
+            }
+        }
+    }
+}
+
+/// What the failure of a commit, or of what was sent with it, leaves open.
+fn commit_failed(error: sqlx::Error) -> StoreError {
+    match error {
+        // The database answered: it did not commit.
+        sqlx::Error::Database(ref e) if !is_unknown_commit(e.as_ref()) => StoreError::from(error),
+        _ => StoreError::Unknown(error),
     }
 }
 

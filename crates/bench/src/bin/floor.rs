@@ -1,8 +1,10 @@
 //! The floor: the least a Rust server can do for an access token.
 //!
 //! It takes the same request as Portcullis and gives the same answer, but keeps nothing: one client
-//! is known, its secret is compared as one SHA-256 digest, one ES256 JWT is signed, and that is all.
-//! No database, no audit log, no limits, no TLS. It runs on one thread, so that what it reaches is
+//! is known, its secret is compared as one SHA-256 digest, one JWT is signed (ES256, or EdDSA when the
+//! request names a resource), and that is all. Asked
+//! about a token at `/oauth/introspect`, it verifies its one signature and says what it claims; and
+//! `/bare?N` is answered with N bytes, which is the least any document can cost. No database, no audit log, no limits, no TLS. It runs on one thread, so that what it reaches is
 //! what one core reaches. Portcullis cannot be faster than this; how close it comes is the figure.
 
 use std::convert::Infallible;
@@ -12,7 +14,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    ParsedPublicKey,
+};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -25,7 +30,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use portcullis_bench::outside;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
@@ -59,7 +64,7 @@ struct JoseHeader<'a> {
 }
 
 /// The claims of the token, those of RFC 9068 that Portcullis issues.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Claims<'a> {
     iss: &'a str,
     sub: &'a str,
@@ -69,6 +74,15 @@ struct Claims<'a> {
     exp: i64,
     jti: Uuid,
     scope: &'a str,
+}
+
+/// What is said of a token (RFC 7662 §2.2).
+#[derive(Serialize)]
+struct Said<'a> {
+    active: bool,
+    token_type: &'a str,
+    #[serde(flatten)]
+    claims: Claims<'a>,
 }
 
 /// The answer to a granted request (RFC 6749 §5.1).
@@ -86,20 +100,27 @@ struct Floor {
     secret_digest: aws_lc_rs::digest::Digest,
     issuer: String,
     kid: String,
-    key: EcdsaKeyPair,
+    ec: EcdsaKeyPair,
+    /// What is signed with when the request names a resource.
+    ed: Ed25519KeyPair,
+    public: ParsedPublicKey,
     random: SystemRandom,
 }
 
 impl Floor {
     /// Prepares a server with a fresh key.
     fn new(args: &Args) -> anyhow::Result<Self> {
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("no key")?;
+        let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("no key")?;
+        let ed = Ed25519KeyPair::generate().context("no key")?;
+        let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, ec.public_key().as_ref());
         Ok(Self {
             client_id: args.client_id.clone(),
             secret_digest: digest(&SHA256, args.client_secret.as_bytes()),
             issuer: format!("http://{}", args.listen),
             kid: outside::id(outside::now()).to_string(),
-            key,
+            ec,
+            ed,
+            public: public.context("no public key")?,
             random: outside::random_source(),
         })
     }
@@ -112,10 +133,11 @@ impl Floor {
         same.is_ok() && id == self.client_id
     }
 
-    /// Signs one token, issued at `now`.
-    fn token(&self, now: Timestamp) -> anyhow::Result<String> {
+    /// Signs one token, issued at `now`, with EdDSA or with ES256.
+    fn token(&self, now: Timestamp, ed: bool) -> anyhow::Result<String> {
         let iat = now.as_second();
-        let header = JoseHeader { alg: "ES256", typ: "at+jwt", kid: &self.kid };
+        let alg = if ed { "EdDSA" } else { "ES256" };
+        let header = JoseHeader { alg, typ: "at+jwt", kid: &self.kid };
         let claims = Claims {
             iss: &self.issuer,
             sub: &self.client_id,
@@ -130,7 +152,10 @@ impl Floor {
         BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&header)?, &mut token);
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(&claims)?, &mut token);
-        let signature = self.key.sign(&self.random, token.as_bytes()).context("signing failed")?;
+        let signature = match ed {
+            true => self.ed.sign(token.as_bytes()),
+            false => self.ec.sign(&self.random, token.as_bytes()).context("signing failed")?,
+        };
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
         Ok(token)
@@ -146,10 +171,26 @@ impl Floor {
         if !presented.is_some_and(|(id, secret)| self.knows(&id, &secret)) {
             return Ok(refused(StatusCode::UNAUTHORIZED, "invalid_client"));
         }
-        let token = self.token(outside::now())?;
+        let token = self.token(outside::now(), form.resource.is_some())?;
         let granted =
             Granted { access_token: &token, token_type: "Bearer", expires_in: LASTS_SECONDS, scope: SCOPE };
         Ok(json(StatusCode::OK, serde_json::to_vec(&granted)?))
+    }
+
+    /// Answers what a token claims, if it is one of its own.
+    fn introspect(&self, headers: &HeaderMap, body: &[u8]) -> anyhow::Result<Response<Full<Bytes>>> {
+        if !basic(headers).is_some_and(|(id, secret)| self.knows(&id, &secret)) {
+            return Ok(refused(StatusCode::UNAUTHORIZED, "invalid_client"));
+        }
+        let token = form_urlencoded::parse(body).find(|(name, _)| name == "token").context("no token")?.1;
+        let (signed, signature) = token.rsplit_once('.').context("no signature")?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature)?;
+        self.public.verify_sig(signed.as_bytes(), &signature).context("another signature")?;
+        let claims = signed.split_once('.').context("no claims")?.1;
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims)?;
+        let claims: Claims<'_> = serde_json::from_slice(&claims)?;
+        let said = Said { active: true, token_type: "Bearer", claims };
+        Ok(json(StatusCode::OK, serde_json::to_vec(&said)?))
     }
 
     /// Answers any request.
@@ -159,7 +200,11 @@ impl Floor {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         match (request.method(), request.uri().path()) {
-            (&Method::POST, "/oauth/token") => {}
+            (&Method::POST, "/oauth/token" | "/oauth/introspect") => {}
+            (&Method::GET, "/bare") => {
+                let length = request.uri().query().and_then(|q| q.parse().ok()).unwrap_or(0);
+                return json(StatusCode::OK, vec![b'x'; BODY_LIMIT.min(length)]);
+            }
             (&Method::GET, "/health/ready") => return json(StatusCode::OK, b"{}".to_vec()),
             _ => return refused(StatusCode::NOT_FOUND, "not_found"),
         }
@@ -167,8 +212,10 @@ impl Floor {
         let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
             return refused(StatusCode::BAD_REQUEST, "invalid_request");
         };
-        self.grant(&head.headers, &body.to_bytes())
-            .unwrap_or_else(|_| refused(StatusCode::INTERNAL_SERVER_ERROR, "server_error"))
+        let body = body.to_bytes();
+        let asked = head.uri.path() == "/oauth/introspect";
+        let answer = if asked { self.introspect(&head.headers, &body) } else { self.grant(&head.headers, &body) };
+        answer.unwrap_or_else(|_| refused(StatusCode::INTERNAL_SERVER_ERROR, "server_error"))
     }
 }
 
@@ -178,6 +225,7 @@ struct Form {
     grant_type: Option<String>,
     client_id: Option<String>,
     client_secret: Option<String>,
+    resource: Option<String>,
 }
 
 impl Form {
@@ -188,6 +236,7 @@ impl Form {
                 "grant_type" => &mut form.grant_type,
                 "client_id" => &mut form.client_id,
                 "client_secret" => &mut form.client_secret,
+                "resource" => &mut form.resource,
                 _ => continue,
             };
             *field = Some(value.into_owned());
@@ -242,11 +291,11 @@ async fn main() -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, KeyPair, UnparsedPublicKey};
 
     fn floor() -> Floor {
         let listen = "127.0.0.1:1".parse().unwrap();
-        Floor::new(&Args { listen, client_id: "pcc_a".into(), client_secret: "pcs_b".into() }).unwrap()
+        let (client_id, client_secret) = ("pcc_a".into(), "pcs_b".into());
+        Floor::new(&Args { listen, client_id, client_secret }).unwrap()
     }
 
     async fn ask(floor: &Floor, basic: Option<&str>, body: &'static str) -> (StatusCode, serde_json::Value) {
@@ -276,8 +325,10 @@ mod tests {
             assert_eq!(answer["scope"], SCOPE);
             let token = answer["access_token"].as_str().unwrap();
             let (signed, signature) = token.rsplit_once('.').unwrap();
-            let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, floor.key.public_key().as_ref());
-            key.verify(signed.as_bytes(), &BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
+            floor
+                .public
+                .verify_sig(signed.as_bytes(), &BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap())
+                .unwrap();
             let claims = signed.split_once('.').unwrap().1;
             let claims: serde_json::Value =
                 serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();

@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use portcullis_bench::contestant::{Contestant, Cores, Running};
+use portcullis_bench::report::median;
 use portcullis_bench::round::{Load, put_load};
 use portcullis_bench::{outside, process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -106,6 +107,12 @@ struct Args {
     /// The core of the good clients.
     #[arg(long, default_value_t = 1)]
     load_core: usize,
+}
+
+impl Args {
+    fn cores(&self) -> Cores {
+        Cores { server: self.server_core, load: self.load_core }
+    }
 }
 
 /// What became of the bad ones.
@@ -298,7 +305,7 @@ struct Good {
 /// Puts the good load on.
 async fn good(server: &Running, args: &Args) -> anyhow::Result<Good> {
     let load = Load { connections: args.connections, seconds: args.seconds, warm_up: 1 };
-    let report = put_load(server, args.load_core, load).await?;
+    let report = put_load(server, args.cores(), load, &[]).await?;
     if let Some(first) = report.first_error {
         eprintln!("{} good requests failed, the first: {first}", report.errors);
     }
@@ -308,7 +315,7 @@ async fn good(server: &Running, args: &Args) -> anyhow::Result<Good> {
 /// Measures one attack on a server of its own.
 async fn measure(attack: Attack, args: &Args, dir: &Path) -> anyhow::Result<Row> {
     let data = tempfile::Builder::new().prefix("hostile-").tempdir_in(dir)?;
-    let cores = Cores { server: args.server_core, load: args.load_core };
+    let cores = args.cores();
     let (header, request) = (HEADER.to_string(), REQUEST.to_string());
     let settings = ["--header-timeout-seconds", &header, "--request-timeout-seconds", &request];
     let settings = [&settings[..], &["--max-connections", "20000"]].concat();
@@ -350,11 +357,6 @@ async fn measure(attack: Attack, args: &Args, dir: &Path) -> anyhow::Result<Row>
     Ok(Row { attack, rounds, failed, peak_before_kib, peak_kib, begun, ended })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// The table.
 fn report(rows: &[Row], args: &Args) -> String {
     let mut text = format!(
@@ -367,7 +369,7 @@ fn report(rows: &[Row], args: &Args) -> String {
         args.seconds,
     );
     for row in rows {
-        let column = |of: fn(&(f64, f64)) -> f64| median(row.rounds.iter().map(of).collect());
+        let column = |of: fn(&(f64, f64)) -> f64| median(row.rounds.iter().map(of).collect()).unwrap_or(f64::NAN);
         let (without, with, times) = (column(|r| r.0), column(|r| r.1), column(|r| r.1 / r.0));
         let mib = |kib: u32| f64::from(kib) / 1024.0;
         let (before, peak) = (mib(row.peak_before_kib), mib(row.peak_kib));

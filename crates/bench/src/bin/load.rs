@@ -1,16 +1,17 @@
-//! The load: a number of clients that ask for tokens, each one request after the other.
+//! The load: a number of clients that ask, each one request after the other: for tokens, about tokens,
+//! for a document, or to be signed in.
 //!
 //! The loop is closed: a connection sends its next request when it has its answer, so the number of
 //! requests under way is the number of connections and never more. That shows what the server can
 //! carry at that many clients, and not how it behaves when more arrive than it can carry. Every
-//! answer is checked: a status other than 200 or a body without an access token is an error and not
-//! a request. It runs on one thread and is meant to have a core of its own; the report says how much
+//! answer is checked: a status other than 200 or a body without what was asked for is an error and not
+//! a request (of sign-ins, which are to be refused, only that there is an answer). It runs on one thread and is meant to have a core of its own; the report says how much
 //! of it was used.
 
 #![allow(clippy::disallowed_methods, reason = "measuring takes a clock of its own")]
 #![allow(clippy::print_stdout, reason = "the report is the program's output")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -19,14 +20,15 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use portcullis_bench::{LoadReport, process};
+use portcullis_bench::LoadReport;
+use portcullis_bench::spent::{Between, Spent, Watched};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -44,15 +46,26 @@ struct Args {
     /// The address of the server, spoken to in plain HTTP/1.1.
     #[arg(long)]
     target: SocketAddr,
-    /// The path of the token endpoint.
-    #[arg(long, default_value = "/oauth/token")]
+    /// What is asked.
+    #[arg(long, value_enum, default_value = "token")]
+    what: What,
+    /// The document that is asked for.
+    #[arg(long, default_value = "/")]
     path: Uri,
+    /// The resource that tokens are for.
+    #[arg(long)]
+    resource: Option<String>,
+    /// How many tokens are fetched beforehand, to be asked about.
+    #[arg(long, default_value_t = 1000)]
+    tokens: usize,
     /// Who asks.
     #[arg(long)]
     client_id: String,
     /// The secret to ask with.
     #[arg(long)]
     client_secret: String,
+    #[command(flatten)]
+    watched: Watched,
     /// How many connections are kept busy.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
@@ -64,34 +77,114 @@ struct Args {
     warm_up: u64,
 }
 
-/// The request, made once and cloned for every sending.
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// For a token.
+    Token,
+    /// About tokens, each once. It ends when all were asked about.
+    First,
+    /// About tokens that were asked about before.
+    Again,
+    /// For a document.
+    Document,
+    /// To be signed in, with an address and a password that nobody has.
+    SignIn,
+}
+
+/// What makes the requests.
 struct Ask {
+    what: What,
     target: SocketAddr,
     path: Uri,
     host: HeaderValue,
     authorization: HeaderValue,
+    body: Bytes,
+    /// The bodies of questions about tokens.
+    questions: Vec<Bytes>,
+    sent: Cell<usize>,
 }
 
 impl Ask {
     fn new(args: &Args) -> anyhow::Result<Self> {
         let pair = BASE64_STANDARD.encode(format!("{}:{}", args.client_id, args.client_secret));
+        let mut body = "grant_type=client_credentials".to_owned();
+        if let Some(resource) = &args.resource {
+            let resource: String = form_urlencoded::byte_serialize(resource.as_bytes()).collect();
+            body += &format!("&resource={resource}");
+        }
+        let path = match args.what {
+            What::Token | What::First | What::Again => Uri::from_static("/oauth/token"),
+            What::Document => args.path.clone(),
+            What::SignIn => Uri::from_static("/api/v1/session"),
+        };
         Ok(Self {
+            // Tokens are to be had before they are asked about.
+            what: if args.what.is_about_tokens() { What::Token } else { args.what },
             target: args.target,
-            path: args.path.clone(),
+            path,
             host: HeaderValue::try_from(args.target.to_string())?,
             authorization: HeaderValue::try_from(format!("Basic {pair}"))?,
+            body: body.into(),
+            questions: Vec::new(),
+            sent: Cell::new(0),
         })
     }
 
-    fn request(&self) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::from_static(b"grant_type=client_credentials")));
-        *request.method_mut() = Method::POST;
+    /// Goes on to ask about tokens.
+    fn about(self, what: What, tokens: Vec<String>) -> Self {
+        let questions = tokens.into_iter().map(|token| format!("token={token}").into()).collect();
+        Self { what, path: Uri::from_static("/oauth/introspect"), questions, ..self }
+    }
+
+    /// The next request; `None` when there are no more.
+    fn request(&self) -> Option<Request<Full<Bytes>>> {
+        let number = self.sent.replace(self.sent.get() + 1);
+        let body = match self.what {
+            What::Token => self.body.clone(),
+            What::First => self.questions.get(number)?.clone(),
+            What::Again => self.questions.get(number % self.questions.len())?.clone(),
+            What::Document => Bytes::new(),
+            What::SignIn => {
+                format!(r#"{{"email":"nobody{number}@acme.example","password":"not the password of anybody"}}"#)
+                    .into()
+            }
+        };
+        let mut request = Request::new(Full::new(body));
+        if self.what != What::Document {
+            *request.method_mut() = Method::POST;
+        }
         *request.uri_mut() = self.path.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
-        headers.insert(AUTHORIZATION, self.authorization.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        request
+        match self.what {
+            What::Document => {}
+            What::SignIn => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            }
+            _ => {
+                headers.insert(AUTHORIZATION, self.authorization.clone());
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            }
+        }
+        Some(request)
+    }
+
+    /// Whether this is the answer to what was asked.
+    fn is_answered(&self, status: StatusCode, body: &[u8]) -> bool {
+        match self.what {
+            What::SignIn => true,
+            _ if status != StatusCode::OK => false,
+            What::Token => token_in(body).is_some(),
+            What::First | What::Again => body.starts_with(br#"{"active":true"#),
+            What::Document => !body.is_empty(),
+        }
+    }
+}
+
+impl What {
+    fn is_about_tokens(self) -> bool {
+        matches!(self, Self::First | Self::Again)
     }
 }
 
@@ -130,12 +223,13 @@ impl Tally {
     }
 
     /// Sums up.
-    fn report(&self, started: Instant) -> anyhow::Result<LoadReport> {
-        let seconds = (self.end - self.measure_from).as_secs_f64();
+    fn report(&self, started: Instant, spent: Between) -> LoadReport {
+        // Shorter when there was no more to ask.
+        let seconds = (self.end.min(Instant::now()) - self.measure_from).as_secs_f64();
         let requests = self.times.len();
         #[allow(clippy::cast_precision_loss, reason = "a count of requests is far below 2^52")]
         let rps = requests as f64 / seconds;
-        Ok(LoadReport {
+        LoadReport {
             requests,
             errors: self.errors,
             first_error: self.first_error.clone(),
@@ -146,9 +240,12 @@ impl Tally {
             p90_us: self.times.value_at_quantile(0.90),
             p99_us: self.times.value_at_quantile(0.99),
             max_us: self.times.max(),
-            cpu_seconds: process::cpu_seconds(std::process::id())?,
+            cpu_seconds: spent.load,
+            server_cpu_seconds: spent.server,
+            database_cpu_seconds: spent.database,
+            others_cpu_seconds: spent.others,
             wall_seconds: started.elapsed().as_secs_f64(),
-        })
+        }
     }
 }
 
@@ -163,29 +260,44 @@ async fn connect(target: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>>
     Ok(sender)
 }
 
-/// Asks for one token and checks that it came.
-async fn ask_once(ask: &Ask, sender: &mut SendRequest<Full<Bytes>>) -> anyhow::Result<()> {
+/// Asks once and gives the right answer; `None` when there is nothing more to ask.
+async fn ask_once(ask: &Ask, sender: &mut SendRequest<Full<Bytes>>) -> anyhow::Result<Option<Bytes>> {
     sender.ready().await.context("the server closed the connection")?;
-    let response = sender.send_request(ask.request()).await?;
+    let Some(request) = ask.request() else { return Ok(None) };
+    let response = sender.send_request(request).await?;
     let status = response.status();
     let body =
         Limited::new(response.into_body(), ANSWER_LIMIT).collect().await.map_err(anyhow::Error::from_boxed)?;
     let body = body.to_bytes();
-    if status != StatusCode::OK {
-        bail!("status {status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]));
+    if !ask.is_answered(status, &body) {
+        bail!(
+            "not what was asked for, status {status}: {}",
+            String::from_utf8_lossy(&body[..body.len().min(200)])
+        );
     }
-    if !has_token(&body) {
-        bail!("an answer of status 200 without an access token");
-    }
-    Ok(())
+    Ok(Some(body))
 }
 
-/// Whether a body holds a token that is not empty. Looking for it is enough and leaves the core to
-/// the asking, where parsing would not.
-fn has_token(body: &[u8]) -> bool {
+/// The token in a body, if there is one that is not empty. Looking for it is enough and leaves the core
+/// to the asking, where parsing would not.
+fn token_in(body: &[u8]) -> Option<&[u8]> {
     const START: &[u8] = br#""access_token":""#;
-    let Some(at) = body.windows(START.len()).position(|part| part == START) else { return false };
-    body.get(at + START.len()).is_some_and(|next| *next != b'"')
+    let at = body.windows(START.len()).position(|part| part == START)?;
+    let token = &body[at + START.len()..];
+    let end = token.iter().position(|byte| *byte == b'"')?;
+    (end > 0).then(|| &token[..end])
+}
+
+/// Fetches so many tokens.
+async fn fetch(ask: Rc<Ask>, wanted: usize, found: Rc<RefCell<Vec<String>>>) -> anyhow::Result<()> {
+    let mut sender = connect(ask.target).await?;
+    while found.borrow().len() < wanted {
+        let answer = timeout(ANSWER_TIMEOUT, ask_once(&ask, &mut sender)).await.context("no answer")??;
+        let answer = answer.context("nothing to ask")?;
+        let token = token_in(&answer).context("no token")?;
+        found.borrow_mut().push(String::from_utf8(token.to_vec())?);
+    }
+    Ok(())
 }
 
 /// Keeps one connection busy until the end, opening it anew after an error.
@@ -198,10 +310,11 @@ async fn keep_asking(ask: Rc<Ask>, tally: Rc<RefCell<Tally>>) {
         let outcome = match &mut open {
             None => connect(ask.target).await.map(|sender| open = Some(sender)),
             Some(sender) => match timeout(ANSWER_TIMEOUT, ask_once(&ask, sender)).await {
-                Ok(Ok(())) => {
+                Ok(Ok(Some(_))) => {
                     tally.borrow_mut().got(asked);
                     Ok(())
                 }
+                Ok(Ok(None)) => return,
                 Ok(Err(error)) => Err(error),
                 Err(_) => Err(anyhow::anyhow!("an answer took longer than {ANSWER_TIMEOUT:?}")),
             },
@@ -217,25 +330,42 @@ async fn keep_asking(ask: Rc<Ask>, tally: Rc<RefCell<Tally>>) {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let started = Instant::now();
-    let ask = Rc::new(Ask::new(&args)?);
+    let clients = LocalSet::new();
+    let mut ask = Ask::new(&args)?;
+    if args.what.is_about_tokens() {
+        let found = Rc::new(RefCell::new(Vec::with_capacity(args.tokens)));
+        let asker = Rc::new(Ask::new(&args)?);
+        let fetching = (0..args.connections).map(|_| fetch(Rc::clone(&asker), args.tokens, Rc::clone(&found)));
+        all(&clients, fetching).await?.into_iter().collect::<anyhow::Result<()>>()?;
+        ask = ask.about(args.what, found.take());
+    }
+    let (started, ask) = (Instant::now(), Rc::new(ask));
+    let before = Spent::so_far(&args.watched)?;
     let tally = Tally::new(Duration::from_secs(args.warm_up), Duration::from_secs(args.duration))?;
     let tally = Rc::new(RefCell::new(tally));
-    let clients = LocalSet::new();
-    let asking: Vec<_> = (0..args.connections)
-        .map(|_| clients.spawn_local(keep_asking(Rc::clone(&ask), Rc::clone(&tally))))
-        .collect();
-    clients
-        .run_until(async {
-            for client in asking {
-                client.await?;
-            }
-            anyhow::Ok(())
-        })
-        .await?;
-    let report = tally.borrow().report(started)?;
+    let asking = (0..args.connections).map(|_| keep_asking(Rc::clone(&ask), Rc::clone(&tally)));
+    all(&clients, asking).await?;
+    let spent = before.until(&Spent::so_far(&args.watched)?);
+    let report = tally.borrow().report(started, spent);
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())
+}
+
+/// Runs all of these at the same time to their ends.
+async fn all<F: Future + 'static>(
+    clients: &LocalSet,
+    run: impl Iterator<Item = F>,
+) -> anyhow::Result<Vec<F::Output>> {
+    let running: Vec<_> = run.map(|one| clients.spawn_local(one)).collect();
+    clients
+        .run_until(async {
+            let mut done = Vec::with_capacity(running.len());
+            for one in running {
+                done.push(one.await?);
+            }
+            Ok(done)
+        })
+        .await
 }
 
 #[cfg(test)]
@@ -244,10 +374,11 @@ mod tests {
 
     #[test]
     fn only_a_body_with_a_token_counts() {
-        assert!(has_token(br#"{"access_token":"e30.e30.aa","token_type":"Bearer"}"#));
-        assert!(!has_token(br#"{"access_token":"","token_type":"Bearer"}"#));
-        assert!(!has_token(br#"{"error":"invalid_client"}"#));
-        assert!(!has_token(b""));
+        let found = token_in(br#"{"access_token":"e30.e30.aa","token_type":"Bearer"}"#);
+        assert_eq!(found, Some(&b"e30.e30.aa"[..]));
+        assert_eq!(token_in(br#"{"access_token":"","token_type":"Bearer"}"#), None);
+        assert_eq!(token_in(br#"{"error":"invalid_client"}"#), None);
+        assert_eq!(token_in(b""), None);
     }
 
     #[test]
@@ -256,7 +387,8 @@ mod tests {
         tally.got(Instant::now());
         tally.failed(&anyhow::anyhow!("one"));
         tally.failed(&anyhow::anyhow!("two"));
-        let report = tally.report(Instant::now()).unwrap();
+        let spent = Between { server: 0.0, database: None, load: 0.0, others: 0.0 };
+        let report = tally.report(Instant::now(), spent);
         assert_eq!((report.requests, report.requests_in_all, report.errors), (0, 1, 2));
         assert_eq!(report.first_error.as_deref(), Some("one"));
     }

@@ -15,15 +15,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use hyper::Request;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use portcullis_bench::connection::Connection;
-use portcullis_bench::contestant::{Contestant, Cores, Credential, EMAIL, Running};
+use portcullis_bench::contestant::{Contestant, Cores, Credential, Running};
+use portcullis_bench::owner::{Owner, basic};
 use portcullis_verify::{Error, Refusal, Verifier, WhenStale};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -35,7 +33,6 @@ use tokio::time::sleep;
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(10);
 const FORM: &str = "application/x-www-form-urlencoded";
-const JSON: &str = "application/json";
 
 /// What verifiers know of revocations from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,51 +75,11 @@ struct Args {
     load_core: usize,
 }
 
-fn basic(id: &str, secret: &str) -> String {
-    format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}")))
-}
-
 /// A key of an API, as the server answers it.
 #[derive(Debug, Deserialize)]
 struct Key {
     id: String,
     secret: SecretString,
-}
-
-/// The owner of the credentials, signed in.
-struct Owner {
-    connection: Connection,
-    cookie: String,
-    since: Instant,
-}
-
-impl Owner {
-    async fn sign_in(server: &Running) -> anyhow::Result<Self> {
-        let who = json!({ "email": EMAIL, "password": server.password }).to_string();
-        let request = Request::post("/api/v1/session").header(CONTENT_TYPE, JSON);
-        let signed_in = Connection::open(server.address).await?.send(request, who).await?;
-        let cookie = signed_in.headers().get(SET_COOKIE).context("no session")?.to_str()?;
-        let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
-        Ok(Self { connection: Connection::open(server.address).await?, cookie, since: Instant::now() })
-    }
-
-    async fn post(&mut self, path: &str, body: String) -> anyhow::Result<Bytes> {
-        let request = Request::post(path).header(CONTENT_TYPE, JSON).header(COOKIE, &self.cookie);
-        self.connection.ask(request, body).await.with_context(|| path.to_owned())
-    }
-
-    /// A new credential. Generating wants a password of the last five minutes (C-12).
-    async fn generate(&mut self, server: &Running) -> anyhow::Result<Credential> {
-        if self.since.elapsed() > Duration::from_secs(240) {
-            *self = Self::sign_in(server).await?;
-        }
-        let made = self.post("/api/v1/users/me/credential/generate", String::new()).await?;
-        serde_json::from_slice(&made).context("a credential was not what was answered")
-    }
-
-    async fn revoke(&mut self) -> anyhow::Result<()> {
-        self.post("/api/v1/users/me/credential/revoke", String::new()).await.map(drop)
-    }
 }
 
 /// A token for the product's own API.

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use axum::{body::Bytes, http::HeaderMap, response::Response};
+use axum::{http::HeaderMap, response::Response};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{ApiKey, ApiKeyValue, ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme},
@@ -79,6 +79,6 @@ pub fn json() -> String {
 
 /// `GET /api/v1/openapi.json`.
 pub async fn document(headers: HeaderMap) -> Response {
-    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| json().into_bytes().into());
-    assets::cacheable(&headers, "application/json", "public, max-age=300", DOCUMENT.clone())
+    static DOCUMENT: LazyLock<assets::Document> = LazyLock::new(|| assets::Document::new(json().into()));
+    DOCUMENT.answer(&headers, "application/json", "public, max-age=300")
 }

@@ -53,7 +53,7 @@ impl App {
         if proof.is_too_long() {
             return Err(ClientRefused::Unproven);
         }
-        let found = self.store.read().await?.presented_key(&proof.client_id).await?;
+        let found = self.reads.key(&proof.client_id).await?;
         let is_over = found.as_ref().is_some_and(|p| !p.key.is_valid(self.clock.now()));
         let right = self.api_secrets.is_right(found.as_ref().map(|p| &p.key.digest), is_over, secret)?;
         let presented = found.filter(|_| right).ok_or(ClientRefused::Unproven)?;

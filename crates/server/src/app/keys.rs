@@ -4,6 +4,7 @@
 
 mod material;
 mod rewrap;
+mod seen;
 mod signer;
 
 use std::{sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use crate::{
     error::Failure,
 };
 pub use rewrap::Rewrapped;
-pub use signer::{KeySet, Signer, own_audience};
+pub use signer::{KeySet, Signer, own_audience, signing_input};
 
 /// Keys that are out of the key set stay in the list so long.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);

@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod passkeys;
 pub mod passwords;
 pub mod providers;
+pub mod reads;
 pub mod recorder;
 pub mod recovery;
 pub mod refusals;
@@ -55,10 +56,12 @@ use crate::{
         outbox::Outbox,
         passkeys::Passkeys,
         passwords::Passwords,
+        reads::Reads,
         recorder::Recorder,
         refusals::Refusals,
         tokens::Issuer,
     },
+    assets::Documents,
     clock::Clock,
     config::Config,
     error::Failure,
@@ -90,10 +93,14 @@ pub struct App {
     pub outbox: Outbox,
     /// Puts tokens on record, many at a time.
     pub issuer: Issuer,
+    /// Asks the database for many requests at once.
+    pub reads: Reads,
     /// Compares the secrets of APIs.
     api_secrets: Digests,
     /// The status list as it was served last.
     pub lists: Lists,
+    /// The documents of discovery as they were served last.
+    pub documents: Documents,
     /// Who follows what changes.
     pub feed: Arc<Feed>,
     /// Makes nonces for DPoP proofs.
@@ -188,7 +195,9 @@ impl App {
         hold::settle(&store, &clock).await?;
         let maker = Maker::new(&store, &clock, &config);
         maker.prepare().await?;
-        let signer = Arc::new(Signer::load(store.clone(), clock.clone(), &config.public_url).await?);
+        let reads = Reads::start(store.clone());
+        let signer = Signer::load(store.clone(), reads.clone(), clock.clone(), &config.public_url);
+        let signer = Arc::new(signer.await?);
         let passkeys = Passkeys::of(&config.public_url, &config.organization)?;
         let passwords =
             Passwords::new().map_err(|e| Failure::Internal(format!("no thread for passwords: {e}")))?;
@@ -214,8 +223,10 @@ impl App {
             recorder,
             outbox,
             issuer,
+            reads,
             api_secrets,
             lists: Lists::default(),
+            documents: Documents::default(),
             feed,
             nonces,
             federation: Federation::new(),

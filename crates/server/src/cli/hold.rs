@@ -95,7 +95,7 @@ impl Command {
                 }
                 Ok(())
             }
-            Self::Lift(lift) => lift.run().await,
+            Self::Lift(lift) => Box::pin(lift.run()).await,
         }
     }
 }

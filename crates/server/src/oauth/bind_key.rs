@@ -4,12 +4,10 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::State,
-    http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use portcullis_domain::audit::Origin;
 use portcullis_verify::jwk::PublicJwk;
 use serde::Serialize;
 
@@ -18,7 +16,7 @@ use crate::{
     oauth::{
         client,
         error::{OAuthError, never_stored},
-        form::Form,
+        form::Asked,
     },
 };
 
@@ -36,9 +34,7 @@ struct Body {
 /// As RFC 6749 §5.2 has them.
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
-    form: Form,
+    Asked { origin, headers, form }: Asked,
 ) -> Result<Response, OAuthError> {
     let proof = client::proof(&app, &headers, &form, origin.clone())?;
     if !matches!(proof.given, Given::Secret(_)) {

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use axum::{
     body::to_bytes,
     extract::{FromRequest, Request},
-    http::{Uri, header},
+    http::{HeaderMap, Uri, header},
 };
 
 use http_body_util::LengthLimitError;
+use portcullis_domain::audit::Origin;
 
 use crate::{config::MAX_BODY_BYTES, oauth::error::OAuthError};
 
@@ -65,12 +66,25 @@ pub fn refuse_in_url(uri: &Uri) -> Result<(), OAuthError> {
     Ok(())
 }
 
-impl<S: Send + Sync> FromRequest<S> for Form {
+/// What an OAuth endpoint is asked with: taken from the request, not copied.
+#[derive(Debug)]
+pub struct Asked {
+    /// From where.
+    pub origin: Origin,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The parameters.
+    pub form: Form,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Asked {
     type Rejection = OAuthError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, OAuthError> {
         refuse_in_url(request.uri())?;
-        let mut types = request.headers().get_all(header::CONTENT_TYPE).iter();
+        let (parts, body) = request.into_parts();
+        let (headers, mut extensions) = (parts.headers, parts.extensions);
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
         let media_type = types.next().and_then(|v| v.to_str().ok()).unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") || types.next().is_some() {
@@ -78,10 +92,11 @@ impl<S: Send + Sync> FromRequest<S> for Form {
                 "Send the parameters as application/x-www-form-urlencoded in the body of the request.",
             ));
         }
-        let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|error| {
+        let body = to_bytes(body, MAX_BODY_BYTES).await.map_err(|error| {
             let too_large = std::error::Error::source(&error).is_some_and(|e| e.is::<LengthLimitError>());
             if too_large { OAuthError::too_large() } else { OAuthError::invalid_request("The body broke off.") }
         })?;
-        Self::parse(&body)
+        let form = Form::parse(&body)?;
+        Ok(Self { origin: extensions.remove().unwrap_or_default(), headers, form })
     }
 }

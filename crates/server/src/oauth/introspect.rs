@@ -7,15 +7,12 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::State,
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
-use portcullis_domain::{
-    audit::Origin,
-    tokens::{Claims, Confirmation},
-};
+use portcullis_domain::tokens::{Claims, Confirmation};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -24,7 +21,7 @@ use crate::{
     oauth::{
         client,
         error::{OAuthError, never_stored},
-        form::Form,
+        form::Asked,
     },
 };
 
@@ -93,9 +90,7 @@ struct Signed<'a> {
 /// As RFC 7662 §2.3 has them; in doubt 503, never a false answer (I6).
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
-    form: Form,
+    Asked { origin, headers, form }: Asked,
 ) -> Result<Response, OAuthError> {
     // §2.1: the caller is authenticated first.
     let asker = app.authenticate_asker(client::proof(&app, &headers, &form, origin)?).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{extract::State, http::HeaderMap, response::Response};
 
-use crate::{app::App, assets, oauth::error::OAuthError};
+use crate::{app::App, oauth::error::OAuthError};
 
 /// Answers with the key set.
 ///
@@ -13,8 +13,9 @@ use crate::{app::App, assets, oauth::error::OAuthError};
 /// 503 when it cannot be read: never an old one.
 pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, OAuthError> {
     let keys = app.signer.current().await?;
-    let body = keys.jwks(app.clock.now()).into();
+    let now = app.clock.now();
+    let document = app.documents.key_set.of((keys.version(), keys.published(now)), || keys.jwks(now));
     // For less time than a key is published before it signs.
     let cache = format!("public, max-age={}", app.config.keys.cached_seconds());
-    Ok(assets::cacheable(&headers, "application/jwk-set+json", &cache, body))
+    Ok(document.answer(&headers, "application/jwk-set+json", &cache))
 }

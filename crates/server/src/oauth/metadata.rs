@@ -7,7 +7,7 @@ use axum::{extract::State, http::HeaderMap, response::Response};
 use portcullis_domain::tokens::SCOPES;
 use serde_json::{Value, json};
 
-use crate::{app::App, assets, oauth::error::OAuthError};
+use crate::{app::App, oauth::error::OAuthError};
 
 const CACHE: &str = "public, max-age=300";
 const AUTH_METHODS: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
@@ -19,10 +19,6 @@ fn algorithms() -> [&'static str; 3] {
 
 fn scopes() -> Vec<&'static str> {
     SCOPES.iter().map(|(name, _)| *name).collect()
-}
-
-fn document(headers: &HeaderMap, value: &Value) -> Response {
-    assets::cacheable(headers, "application/json", CACHE, value.to_string().into())
 }
 
 /// `GET /.well-known/oauth-authorization-server`, and the same under `openid-configuration` for
@@ -37,11 +33,14 @@ pub async fn authorization_server(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
-    let issuer = &app.config.public_url;
     let signing = app.signer.current().await?.algorithms();
-    Ok(document(
-        &headers,
-        &json!({
+    let document = app.documents.server.of(signing.clone(), || server(&app, &signing).to_string());
+    Ok(document.answer(&headers, "application/json", CACHE))
+}
+
+fn server(app: &App, signing: &[&str]) -> Value {
+    let issuer = &app.config.public_url;
+    json!({
             "issuer": issuer,
             "token_endpoint": format!("{issuer}/oauth/token"),
             "introspection_endpoint": format!("{issuer}/oauth/introspect"),
@@ -62,15 +61,17 @@ pub async fn authorization_server(
             "revocations_endpoint": format!("{issuer}/oauth/revocations"),
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms(),
             "protected_resources": [app.signer.audience()],
-        }),
-    ))
+    })
 }
 
 /// `GET /.well-known/oauth-protected-resource/api/v1`.
 pub async fn protected_resource(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    document(
-        &headers,
-        &json!({
+    let document = app.documents.resource.of((), || resource(&app).to_string());
+    document.answer(&headers, "application/json", CACHE)
+}
+
+fn resource(app: &App) -> Value {
+    json!({
             "resource": app.signer.audience(),
             "authorization_servers": [app.config.public_url],
             "scopes_supported": scopes(),
@@ -78,6 +79,5 @@ pub async fn protected_resource(State(app): State<Arc<App>>, headers: HeaderMap)
             "dpop_signing_alg_values_supported": algorithms(),
             "dpop_bound_access_tokens_required": false,
             "resource_name": "Portcullis API",
-        }),
-    )
+    })
 }

@@ -4,12 +4,10 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::State,
-    http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use portcullis_domain::audit::Origin;
 use serde_json::json;
 
 use crate::{
@@ -17,7 +15,7 @@ use crate::{
     oauth::{
         client,
         error::{OAuthError, never_stored},
-        form::Form,
+        form::Asked,
     },
 };
 
@@ -27,9 +25,7 @@ use crate::{
 /// As RFC 7009 §2.2.1 has them; a failing store is 503, never 200.
 pub async fn post(
     State(app): State<Arc<App>>,
-    Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
-    form: Form,
+    Asked { origin, headers, form }: Asked,
 ) -> Result<Response, OAuthError> {
     // §2.1: the client is authenticated, then the token is seen to be its own.
     let client = app.authenticate_client(client::proof(&app, &headers, &form, origin.clone())?).await?;

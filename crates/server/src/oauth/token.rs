@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Json,
     extract::State,
     http::{HeaderMap, HeaderValue},
     response::{IntoResponse, Response},
@@ -17,7 +17,7 @@ use crate::{
     oauth::{
         client,
         error::{OAuthError, never_stored},
-        form::Form,
+        form::{Asked, Form},
     },
 };
 
@@ -34,12 +34,7 @@ struct Body {
 
 /// Answers a token request. Whoever uses DPoP, or has to, is given a nonce for the next proof
 /// (RFC 9449 §8, §8.2).
-pub async fn post(
-    State(app): State<Arc<App>>,
-    Extension(origin): Extension<Origin>,
-    headers: HeaderMap,
-    form: Form,
-) -> Response {
+pub async fn post(State(app): State<Arc<App>>, Asked { origin, headers, form }: Asked) -> Response {
     let answer = answer(&app, origin, &headers, &form).await;
     let wanted = headers.contains_key("dpop") || answer.as_ref().is_err_and(OAuthError::wants_proof);
     let mut response = answer.into_response();

@@ -113,7 +113,7 @@ fn one_of_each(world: &World, maria: &Person, program: &Program) -> Vec<(&'stati
 }
 
 fn is_put_off(response: &Response) -> bool {
-    response.status() == StatusCode::SERVICE_UNAVAILABLE && header_of(response, "retry-after") != ""
+    response.status() == StatusCode::SERVICE_UNAVAILABLE && !header_of(response, "retry-after").is_empty()
 }
 
 /// The first token after the database is back, and how long it took.

@@ -20,7 +20,7 @@ const EVERY: SignedDuration = SignedDuration::from_mins(10);
 const ANA: &str = "ana@acme.example";
 
 async fn sweep(world: &World) -> bool {
-    world.app.in_turn(Job::Sweep, EVERY, world.app.sweep()).await.unwrap()
+    world.app.in_turn(Job::Sweep, EVERY, Box::pin(world.app.sweep())).await.unwrap()
 }
 
 async fn a_job_is_done_by_one_node_for_all_and_not_again_before_its_interval_is_over(world: World) {

@@ -1,6 +1,9 @@
 //! The hold (H-1), and noticing that a database is not the one that was here (H-4).
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use portcullis_domain::{
     audit::{By, Event},
@@ -78,8 +81,8 @@ async fn h1_on_hold_nothing_is_read_told_or_done_and_of_many_one_lifts_it(fresh:
 }
 
 /// The same database as a program finds it that starts now.
-async fn started(fresh: &Fresh, mark: &PathBuf) -> Store {
-    let options = OpenOptions { mark: Some(mark.clone()), ..OpenOptions::default() };
+async fn started(fresh: &Fresh, mark: &Path) -> Store {
+    let options = OpenOptions { mark: Some(mark.to_owned()), ..OpenOptions::default() };
     Store::open(&fresh.database, keys(), &options).await.unwrap()
 }
 

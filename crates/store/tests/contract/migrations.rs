@@ -35,9 +35,8 @@ fn harm(sql: &str, on_postgres: bool) -> Vec<String> {
                 let is_new = made.iter().any(|t| t == table);
                 let is_large = LARGE.iter().any(|t| t.eq_ignore_ascii_case(table));
                 // A rule that is new is broken by who does not know it.
-                is_new
-                    || (!statement.contains("UNIQUE")
-                        && !(on_postgres && is_large && !statement.contains("CONCURRENTLY")))
+                let locks = on_postgres && is_large && !statement.contains("CONCURRENTLY");
+                is_new || !(statement.contains("UNIQUE") || locks)
             }
             (Some("ALTER"), Some("TABLE")) => statement.split_once(" ADD ").is_some_and(|_| {
                 let changes: Vec<&str> = statement.split(" ADD ").skip(1).collect();

@@ -142,7 +142,7 @@ impl Site {
     }
 
     async fn load(&self, load: Load) -> anyhow::Result<LoadReport> {
-        let report = put_load(&self.server, self.cores.load, load).await?;
+        let report = put_load(&self.server, self.cores, load, &[]).await?;
         if report.requests == 0 || report.errors > 0 {
             bail!(
                 "{} requests, {} errors: {}",
@@ -182,7 +182,7 @@ async fn measure(args: &Args, what: Contestant, dir: &Path) -> anyhow::Result<St
     text += "| What | Grown |\n|---|--:|\n";
     let most = starts.iter().copied().fold(0.0, f64::max);
     writeln!(text, "| Size on disk | {} MiB |", mebibytes(&grown.dir))?;
-    writeln!(text, "| Ready, median and longest of {STARTS} starts | {:.0} ms, {most:.0} ms |", median(starts))?;
+    writeln!(text, "| Ready, median and longest of {STARTS} starts | {:.0} ms, {most:.0} ms |", figure(starts))?;
     writeln!(text, "| `portcullis audit verify` | {:.0} s |", grown.verify().await?)?;
     text += &tokens(args, &empty, &grown).await?;
     text += &looks(args, &empty, &grown).await?;
@@ -197,6 +197,11 @@ async fn measure(args: &Args, what: Contestant, dir: &Path) -> anyhow::Result<St
 }
 
 /// Tokens per second, empty and grown in turn.
+/// The median, or what is not a number for none.
+fn figure(values: Vec<f64>) -> f64 {
+    median(values).unwrap_or(f64::NAN)
+}
+
 async fn tokens(args: &Args, empty: &Site, grown: &Site) -> anyhow::Result<String> {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds {
@@ -204,12 +209,12 @@ async fn tokens(args: &Args, empty: &Site, grown: &Site) -> anyhow::Result<Strin
         after.push(grown.load(args.load()).await?.rps);
         eprintln!("round {round} of {}", args.rounds);
     }
-    let ratio = median(before.iter().zip(&after).map(|(before, after)| after / before).collect());
+    let ratio = figure(before.iter().zip(&after).map(|(before, after)| after / before).collect());
     Ok(format!(
         "| Tokens/s, empty, median of {} | {:.0} |\n| Tokens/s, grown | {:.0} |\n| Median of the ratios of a round | {:.0} % |\n",
         args.rounds,
-        median(before),
-        median(after),
+        figure(before),
+        figure(after),
         ratio * 100.0
     ))
 }

@@ -150,14 +150,11 @@ impl App {
     /// # Errors
     /// The database's: never a list of before (I6).
     pub async fn status_list(&self) -> Result<Served, Failure> {
-        let mut tx = self.store.read().await?;
-        let ends = tx.log_ends().await?;
-        let version = tx.key_set_version().await?;
-        let keys = self.signer.at(&mut tx, version).await?;
-        drop(tx);
+        let read = self.reads.versions().await?;
+        let (version, keys) = (read.key_set, self.signer.of(read).await?);
         let mut kept = self.lists.0.lock().await;
         // A log of another line, of a database brought back from a copy, makes it anew.
-        let list = match kept.take_if(|k| (k.line, k.seq) == (ends.line, ends.head)) {
+        let list = match kept.take_if(|k| (k.line, k.seq) == (read.line, read.log)) {
             Some(current) => current,
             None => self.list_up_to_date(kept.as_ref()).await?,
         };

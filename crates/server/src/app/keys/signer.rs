@@ -17,8 +17,15 @@ use portcullis_domain::{
 use portcullis_store::{MasterKeys, Purpose, Store, StoredKey, Tx};
 use serde::{Deserialize, Serialize};
 
-use super::material::{Pair, published, refused};
-use crate::{clock::Clock, error::Failure};
+use super::{
+    material::{Pair, published, refused},
+    seen::{self, Seen},
+};
+use crate::{
+    app::reads::{Reads, Versions},
+    clock::Clock,
+    error::Failure,
+};
 
 /// The longest text that is looked at as a token. Ours have about 600 characters, and for an API
 /// with as many scopes as there may be about 5000.
@@ -36,12 +43,15 @@ pub fn own_audience(issuer: &str) -> String {
 /// Holds the key set in memory, and sees to it that it is the latest.
 pub struct Signer {
     store: Store,
+    reads: Reads,
     clock: Clock,
     issuer: String,
     audience: String,
     loaded: RwLock<Arc<KeySet>>,
     /// Of many requests that see a new version one loads it, and the others wait for that.
     loading: tokio::sync::Mutex<()>,
+    /// Tokens whose signature was right.
+    seen: Seen,
 }
 
 /// The keys that are published at one version of the key set.
@@ -94,6 +104,25 @@ impl<'a> Parts<'a> {
     }
 }
 
+/// What is signed (RFC 7515 §5.1): header and content, encoded, with room for the signature.
+///
+/// # Errors
+/// [`Failure::Internal`] when the content cannot be written as JSON.
+pub fn signing_input(
+    typ: &str,
+    algorithm: Algorithm,
+    kid: &str,
+    content: &impl Serialize,
+) -> Result<String, Failure> {
+    let content = serde_json::to_vec(content).map_err(|e| refused(&e.to_string()))?;
+    let mut token = String::with_capacity(1024);
+    let header = format!(r#"{{"alg":"{}","typ":"{typ}","kid":"{kid}"}}"#, algorithm.code());
+    BASE64URL.encode_string(header, &mut token);
+    token.push('.');
+    BASE64URL.encode_string(content, &mut token);
+    Ok(token)
+}
+
 impl KeySet {
     fn open(
         keys: &MasterKeys,
@@ -104,6 +133,18 @@ impl KeySet {
         let keys =
             stored.into_iter().map(|stored| LoadedKey::open(keys, stored, now)).collect::<Result<_, _>>()?;
         Ok(Self { version, issuer: issuer.to_owned(), keys })
+    }
+
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// Which of its keys are published.
+    #[must_use]
+    pub fn published(&self, now: Timestamp) -> Vec<bool> {
+        self.keys.iter().map(|k| k.key.life.is_published(now)).collect()
     }
 
     /// The key set as JSON (RFC 7517 §5), public members only (protocol 26).
@@ -138,12 +179,7 @@ impl KeySet {
         let signs = |k: &&LoadedKey| k.key.algorithm == algorithm && k.pair.is_some();
         let key = self.keys.iter().find(signs).ok_or_else(|| refused("there is none of this algorithm"))?;
         let pair = key.pair.as_ref().ok_or_else(|| refused("it is not active"))?;
-        let content = serde_json::to_vec(content).map_err(|e| refused(&e.to_string()))?;
-        let mut token = String::with_capacity(1024);
-        let header = format!(r#"{{"alg":"{}","typ":"{typ}","kid":"{}"}}"#, algorithm.code(), key.key.kid);
-        BASE64URL.encode_string(header, &mut token);
-        token.push('.');
-        BASE64URL.encode_string(content, &mut token);
+        let mut token = signing_input(typ, algorithm, &key.key.kid, content)?;
         let signature = pair.sign(token.as_bytes())?;
         token.push('.');
         BASE64URL.encode_string(signature, &mut token);
@@ -152,6 +188,10 @@ impl KeySet {
 
     fn has(&self, kid: &str) -> bool {
         self.keys.iter().any(|k| k.key.kid == kid)
+    }
+
+    fn publishes(&self, kid: &str, now: Timestamp) -> bool {
+        self.keys.iter().any(|k| k.key.kid == kid && k.key.life.is_published(now))
     }
 
     fn verified(&self, parts: &Parts<'_>, now: Timestamp) -> Option<Claims> {
@@ -188,12 +228,13 @@ impl Signer {
     ///
     /// # Errors
     /// When the database fails or a key does not open.
-    pub async fn load(store: Store, clock: Clock, issuer: &str) -> Result<Self, Failure> {
+    pub async fn load(store: Store, reads: Reads, clock: Clock, issuer: &str) -> Result<Self, Failure> {
         let now = clock.now();
         let found = store.read().await?.key_set(now).await?;
         let loaded = RwLock::new(Arc::new(KeySet::open(store.keys(), issuer, found, now)?));
         let (issuer, audience) = (issuer.to_owned(), own_audience(issuer));
-        Ok(Self { store, clock, issuer, audience, loaded, loading: tokio::sync::Mutex::default() })
+        let (loading, seen) = (tokio::sync::Mutex::default(), Seen::default());
+        Ok(Self { store, reads, clock, issuer, audience, loaded, loading, seen })
     }
 
     /// The issuer of the tokens.
@@ -239,9 +280,19 @@ impl Signer {
     /// # Errors
     /// As [`Signer::at`].
     pub async fn current(&self) -> Result<Arc<KeySet>, Failure> {
-        let mut tx = self.store.read().await?;
-        let version = tx.key_set_version().await?;
-        self.at(&mut tx, version).await
+        self.of(self.reads.versions().await?).await
+    }
+
+    /// [`Signer::at`] for what was just read.
+    ///
+    /// # Errors
+    /// As [`Signer::at`].
+    pub async fn of(&self, versions: Versions) -> Result<Arc<KeySet>, Failure> {
+        let loaded = self.loaded();
+        if loaded.version == versions.key_set {
+            return Ok(loaded);
+        }
+        self.at(&mut self.store.read().await?, versions.key_set).await
     }
 
     /// The claims of a token that a published key signed, whichever API it is for, and the version of
@@ -253,12 +304,21 @@ impl Signer {
     /// # Errors
     /// As [`Signer::at`].
     pub async fn verify(&self, token: &str) -> Result<Option<(Claims, i64)>, Failure> {
+        let (digest, now, mut set) = (seen::digest(token), self.clock.now(), self.loaded());
+        if let Some((claims, kid)) = self.seen.find(&digest)
+            && set.publishes(&kid, now)
+        {
+            return Ok(Some((claims, set.version)));
+        }
         let Some(parts) = Parts::of(token) else { return Ok(None) };
-        let mut set = self.loaded();
         if !set.has(&parts.header.kid) {
             set = self.current().await?;
         }
-        Ok(set.verified(&parts, self.clock.now()).map(|claims| (claims, set.version)))
+        let claims = set.verified(&parts, self.clock.now());
+        if let Some(claims) = &claims {
+            self.seen.keep(digest, claims, &parts.header.kid);
+        }
+        Ok(claims.map(|claims| (claims, set.version)))
     }
 
     /// Whether a token verifies with the key set of this version or a later one.

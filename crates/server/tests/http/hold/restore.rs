@@ -81,6 +81,14 @@ fn files(folder: &Path) -> Vec<String> {
     names
 }
 
+fn assert_no_master_key(copy: &Path, process: &Process) {
+    let key = std::fs::read_to_string(process.data("master.key")).unwrap();
+    let key = key.lines().find(|l| !l.starts_with('#')).unwrap();
+    let raw: Vec<u8> = (0..64).step_by(2).map(|at| u8::from_str_radix(&key[at..at + 2], 16).unwrap()).collect();
+    let bytes = std::fs::read(copy).unwrap();
+    assert!(!bytes.windows(32).any(|w| w == raw) && !bytes.windows(64).any(|w| w == key.as_bytes()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brings_no_revoked_credential_back() {
     let mut process = Process::new(&[]);
@@ -105,13 +113,9 @@ async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brin
     let copy = Path::new(&file);
     assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let sql = "SELECT client_id FROM credentials WHERE revoked_at IS NOT NULL AND client_id <> 'pcc_00000000000000000000'";
-    assert_eq!(texts(copy, sql).await, [first.0.clone()]);
+    assert_eq!(texts(copy, sql).await, *std::slice::from_ref(&first.0));
     assert!(!texts(copy, "SELECT user_agent FROM issued_tokens").await.is_empty());
-    let key = std::fs::read_to_string(process.data("master.key")).unwrap();
-    let key = key.lines().find(|l| !l.starts_with('#')).unwrap();
-    let raw: Vec<u8> = (0..64).step_by(2).map(|at| u8::from_str_radix(&key[at..at + 2], 16).unwrap()).collect();
-    let bytes = std::fs::read(copy).unwrap();
-    assert!(!bytes.windows(32).any(|w| w == raw) && !bytes.windows(64).any(|w| w == key.as_bytes()));
+    assert_no_master_key(copy, &process);
     assert_refused(&process.run_here(&["backup", &file], ""), &["is there already"]);
 
     maria.act("revoke").await;

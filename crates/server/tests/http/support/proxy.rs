@@ -88,7 +88,7 @@ fn holds(bytes: &[u8], what: &[u8]) -> bool {
 impl Shared {
     async fn carry(self: Arc<Self>, mut client: TcpStream) {
         let born = self.holes.load(Ordering::SeqCst);
-        let comes_through = || born % 2 == 0 && self.holes.load(Ordering::SeqCst) == born;
+        let comes_through = || born.is_multiple_of(2) && self.holes.load(Ordering::SeqCst) == born;
         let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
         let mut server = TcpStream::connect(self.target).await.unwrap();
         let mut locks: Vec<[u8; 8]> = Vec::new();

@@ -1,0 +1,192 @@
+//! What many requests ask the database at the same time, asked once for all of them.
+//!
+//! It is the reading half of the hot path ([`super::tokens`] is the writing one): introspection,
+//! discovery and the status list read a few rows each. Questions gather while those before them are
+//! being answered, and are never answered with what was read before they came (C-11): nothing is kept
+//! from one turn to the next but the connection.
+
+use std::collections::{BTreeSet, HashMap};
+
+use portcullis_store::{PresentedClient, PresentedKey, Store, StoreError, TokenOnRecord, Tx};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::{app::tokens::PATIENCE, error::Failure};
+
+/// The most questions that are answered together.
+const TOGETHER: usize = 64;
+/// The most questions that wait; beyond that the answer is "busy".
+const QUEUE: usize = 4096;
+
+/// Asks the database. Cheap to clone.
+#[derive(Clone)]
+pub struct Reads(mpsc::Sender<Question>);
+
+/// Of what version things are, at one instant after the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// Which line the audit log is of: a database that was on hold goes on in another.
+    pub line: i64,
+    /// The number of the last audit record.
+    pub log: i64,
+    /// The version of the key set, read after it.
+    pub key_set: i64,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, Failure>>;
+
+enum Question {
+    Client(String, Answer<Option<PresentedClient>>),
+    Key(String, Answer<Option<PresentedKey>>),
+    Token(Uuid, Answer<Option<TokenOnRecord>>),
+    Versions(Answer<Option<Versions>>),
+}
+
+/// What was read for the questions of one turn.
+#[derive(Default)]
+struct Found {
+    clients: HashMap<String, PresentedClient>,
+    keys: HashMap<String, PresentedKey>,
+    tokens: HashMap<Uuid, TokenOnRecord>,
+    versions: Option<Versions>,
+}
+
+impl Found {
+    /// One statement for each kind of question that is among them.
+    async fn read(tx: &mut Tx, questions: &[Question]) -> Result<Self, StoreError> {
+        let (mut clients, mut keys, mut tokens) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut versions = false;
+        for question in questions {
+            match question {
+                Question::Client(id, _) => drop(clients.insert(id.as_str())),
+                Question::Key(id, _) => drop(keys.insert(id.as_str())),
+                Question::Token(jti, _) => drop(tokens.insert(*jti)),
+                Question::Versions(_) => versions = true,
+            }
+        }
+        let mut found = Self::default();
+        for client in tx.presented_clients(&Vec::from_iter(clients)).await? {
+            found.clients.insert(client.credential.client_id.as_str().to_owned(), client);
+        }
+        for key in tx.presented_keys(&Vec::from_iter(keys)).await? {
+            found.keys.insert(key.key.id.as_str().to_owned(), key);
+        }
+        for token in tx.tokens_on_record(&Vec::from_iter(tokens)).await? {
+            found.tokens.insert(token.token.jti, token);
+        }
+        if versions {
+            let ends = tx.log_ends().await?;
+            let key_set = tx.key_set_version().await?;
+            found.versions = Some(Versions { line: ends.line, log: ends.head, key_set });
+        }
+        Ok(found)
+    }
+}
+
+impl Question {
+    /// Gives the answer. Whoever asked may be gone.
+    fn answer(self, found: Result<&Found, &Failure>) {
+        fn give<T>(answer: Answer<Option<T>>, found: Result<Option<T>, &Failure>) {
+            let _ = answer.send(found.map_err(|failure| match failure {
+                Failure::Internal(what) => Failure::Internal(what.clone()),
+                Failure::OnHold => Failure::OnHold,
+                _ => Failure::Busy,
+            }));
+        }
+        match self {
+            Self::Client(id, answer) => give(answer, found.map(|f| f.clients.get(&id).cloned())),
+            Self::Key(id, answer) => give(answer, found.map(|f| f.keys.get(&id).cloned())),
+            Self::Token(jti, answer) => give(answer, found.map(|f| f.tokens.get(&jti).cloned())),
+            Self::Versions(answer) => give(answer, found.map(|f| f.versions)),
+        }
+    }
+}
+
+impl Reads {
+    /// Starts the task that asks. It ends when the database is closed, or nobody can ask any more.
+    #[must_use]
+    pub fn start(store: Store) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<Question>(QUEUE);
+        tokio::spawn(async move {
+            let mut kept = None;
+            let mut questions = Vec::with_capacity(TOGETHER);
+            loop {
+                // Who closes the database waits for the connection.
+                let asked = tokio::select! {
+                    biased;
+                    () = store.closing() => return,
+                    asked = waiting.recv_many(&mut questions, TOGETHER) => asked,
+                };
+                if asked == 0 {
+                    return;
+                }
+                let read = tokio::time::timeout(PATIENCE, read(&store, &mut kept, &questions)).await;
+                let read = read.unwrap_or_else(|_| Err(StoreError::timed_out())).map_err(Failure::from);
+                if let Err(failure) = &read {
+                    kept = None;
+                    // That it is on hold was said at the start.
+                    if !matches!(failure, Failure::OnHold) {
+                        failure.log();
+                    }
+                }
+                for question in questions.drain(..) {
+                    question.answer(read.as_ref());
+                }
+            }
+        });
+        Self(queue)
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(Answer<T>) -> Question) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send(question(answer)).map_err(|_| Failure::Busy)?;
+        answered.await.map_err(|_| Failure::Busy)?
+    }
+
+    /// The credential with this Client ID and the facts of its owner.
+    ///
+    /// # Errors
+    /// The database's, or [`Failure::Busy`]; as all of these.
+    pub async fn client(&self, id: &str) -> Result<Option<PresentedClient>, Failure> {
+        self.ask(|answer| Question::Client(id.to_owned(), answer)).await
+    }
+
+    /// The key of an API with this id, and the API.
+    ///
+    /// # Errors
+    /// As [`Reads::client`].
+    pub async fn key(&self, id: &str) -> Result<Option<PresentedKey>, Failure> {
+        self.ask(|answer| Question::Key(id.to_owned(), answer)).await
+    }
+
+    /// A token on record, with all that tells whether it is active.
+    ///
+    /// # Errors
+    /// As [`Reads::client`].
+    pub async fn token(&self, jti: Uuid) -> Result<Option<TokenOnRecord>, Failure> {
+        self.ask(|answer| Question::Token(jti, answer)).await
+    }
+
+    /// Which version of the key set is the latest, and how long the audit log is.
+    ///
+    /// # Errors
+    /// As [`Reads::client`].
+    pub async fn versions(&self) -> Result<Versions, Failure> {
+        self.ask(Question::Versions).await?.ok_or(Failure::Busy)
+    }
+}
+
+/// Reads on the connection that was kept, or on another one: the one before may be gone, and reading
+/// twice does no harm.
+async fn read(store: &Store, kept: &mut Option<Tx>, questions: &[Question]) -> Result<Found, StoreError> {
+    if let Some(mut tx) = kept.take()
+        && let Ok(found) = Found::read(&mut tx, questions).await
+    {
+        *kept = Some(tx);
+        return Ok(found);
+    }
+    let mut tx = store.read().await?;
+    let found = Found::read(&mut tx, questions).await?;
+    *kept = Some(tx);
+    Ok(found)
+}
