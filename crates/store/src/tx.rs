@@ -11,7 +11,7 @@ use crate::{
     mark::Mark,
     patience::{Ear, PgLink, PgNode},
     seal::{MasterKeys, Purpose},
-    tokens::{NewToken, insert_of, record},
+    tokens::{NewToken, Parameters, insert_of, record},
     writer::{Turn, Writer},
 };
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -309,7 +309,7 @@ impl Tx {
     pub async fn record_and_commit(mut self, tokens: &[NewToken]) -> Result<(), StoreError> {
         match self.link {
             Link::SqliteTx(mut turn) if !tokens.is_empty() => {
-                let sql = format!("{}; COMMIT", insert_of(tokens.len()));
+                let sql = format!("{}; COMMIT", insert_of(tokens.len(), Parameters::InOrder));
                 record!(turn.connection(), sql, tokens).await.map(|_| turn.committed()).map_err(commit_failed)
             }
             _ => {
