@@ -66,6 +66,8 @@ impl LiftRefused {
 pub struct Noted {
     /// The place of the database.
     pub place: String,
+    /// Which line its audit log was of: lifting a hold begins another.
+    pub line: i64,
     /// The last record of its audit log.
     pub head: Head,
 }
@@ -75,6 +77,9 @@ pub struct Noted {
 pub enum Found {
     /// The record is there, and the same; or it was dropped by age.
     Same,
+    /// It is not there, but was of the line before this one, and the operator has said what was stopped
+    /// in that one when the hold was lifted.
+    Answered,
     /// It is another one, or the log ends before it.
     Missing,
 }
@@ -86,8 +91,8 @@ pub enum Found {
 /// A database that says nothing of its place is a new one, or from before places were noted.
 #[must_use]
 pub fn judge(known: Option<&str>, here: Option<&str>, noted: Option<(&Noted, Found)>) -> Option<Why> {
-    let lacks = noted
-        .is_some_and(|(noted, found)| found == Found::Missing && known.is_none_or(|known| known == noted.place));
+    let place = known.or(here);
+    let lacks = noted.is_some_and(|(noted, found)| found == Found::Missing && place == Some(&noted.place));
     match known {
         _ if lacks => Some(Why::Older),
         Some(known) if here != Some(known) => Some(Why::Elsewhere),
@@ -96,8 +101,8 @@ pub fn judge(known: Option<&str>, here: Option<&str>, noted: Option<(&Noted, Fou
 }
 
 /// H-3: the facts of a user after what was stopped later is replayed. What stops is replayed: a role
-/// that was taken, a deactivation, a deletion, MFA that was turned on. What gave more is not; it can be
-/// given again.
+/// that was taken, a deactivation, a deletion. What gave more is not; it can be given again. MFA is as it
+/// was last, like the factors that belong to it: those that were removed may be in other hands.
 #[must_use]
 pub fn replayed(restored: &Standing, later: &Standing) -> Standing {
     let was_stopped = match (restored.status.0, later.status.0) {
@@ -110,7 +115,7 @@ pub fn replayed(restored: &Standing, later: &Standing) -> Standing {
     Standing {
         role: if lost_role { later.role } else { restored.role },
         status: if was_stopped { later.status } else { restored.status },
-        mfa_since: restored.mfa_since.or(later.mfa_since),
+        mfa_since: later.mfa_since,
         has_password: restored.has_password,
     }
 }
@@ -124,7 +129,7 @@ mod tests {
     }
 
     fn noted(place: &str) -> Noted {
-        Noted { place: place.to_owned(), head: Head { seq: 7, link: [1; 32] } }
+        Noted { place: place.to_owned(), line: 0, head: Head { seq: 7, link: [1; 32] } }
     }
 
     #[test]
@@ -138,7 +143,9 @@ mod tests {
     #[test]
     fn h4_an_older_database_and_one_from_elsewhere_are_put_on_hold() {
         assert_eq!(judge(Some("a"), Some("a"), Some((&noted("a"), Found::Missing))), Some(Why::Older));
-        assert_eq!(judge(None, None, Some((&noted("a"), Found::Missing))), Some(Why::Older));
+        assert_eq!(judge(None, Some("a"), Some((&noted("a"), Found::Missing))), Some(Why::Older));
+        let other = judge(None, Some("b"), Some((&noted("a"), Found::Missing)));
+        assert_eq!(other, None, "a new one, where another was used before");
         assert_eq!(judge(Some("a"), Some("b"), None), Some(Why::Elsewhere));
         assert_eq!(judge(Some("a"), None, None), Some(Why::Elsewhere), "nothing was noted beside it");
         assert_eq!(
@@ -171,7 +178,13 @@ mod tests {
         assert_eq!((out.role, out.status), (admin.role, (Status::Inactive, at(5))));
 
         let user = standing(Role::User, Status::Inactive, Some(1));
-        assert_eq!(replayed(&user, &later(Role::SuperAdmin, Status::Active, None)), user, "nothing is given");
+        let same = replayed(&user, &later(Role::SuperAdmin, Status::Active, Some(1)));
+        assert_eq!(same, user, "nothing is given");
+        assert_eq!(
+            replayed(&user, &later(Role::User, Status::Inactive, None)).mfa_since,
+            None,
+            "turned off later"
+        );
         let deleted = standing(Role::User, Status::Deleted, None);
         assert_eq!(replayed(&deleted, &later(Role::User, Status::Inactive, None)), deleted);
     }

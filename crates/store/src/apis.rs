@@ -53,6 +53,7 @@ struct PresentedRow {
     key: KeyRow,
     #[sqlx(flatten)]
     api: ApiRow,
+    held_since: Option<i64>,
 }
 
 impl TryFrom<ApiRow> for Api {
@@ -239,14 +240,20 @@ impl Tx {
                 key_columns!(),
                 ", ",
                 api_columns!(),
-                " FROM asked s JOIN api_keys k ON k.id = COALESCE((SELECT o.id FROM api_keys o \
+                ", (SELECT held_since FROM installation) AS held_since FROM asked s JOIN api_keys k ON k.id = COALESCE((SELECT o.id FROM api_keys o \
                  WHERE o.id = s.id), 'pca_00000000000000000000') JOIN apis a ON a.id = k.api_id"
             ),
             asked.join(", ")
         );
         let ids = ids.iter().map(|id| printable(id, 32));
         let found = query!(self, fetch_all as PresentedRow, sql, each ids)?.into_iter();
-        let found = found.map(|r| Ok(PresentedKey { key: r.key.try_into()?, api: r.api.try_into()? }));
+        let found = found.map(|r| {
+            // H-1: on hold nobody learns whether a key is known.
+            if r.held_since.is_some() {
+                return Err(StoreError::OnHold);
+            }
+            Ok(PresentedKey { key: r.key.try_into()?, api: r.api.try_into()? })
+        });
         let mut found = found.collect::<Result<Vec<_>, StoreError>>()?;
         found.retain(|presented| !presented.api.id.is_max());
         Ok(found)

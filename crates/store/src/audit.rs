@@ -59,6 +59,7 @@ struct HeadRow {
     seal: Vec<u8>,
     key_id: String,
     held_since: Option<i64>,
+    line: Option<i64>,
 }
 
 impl From<Row> for Record {
@@ -96,7 +97,8 @@ impl Tx {
             self,
             fetch_one as HeadRow,
             "SELECT seq, link, trimmed_seq, trimmed_link, seal, key_id, \
-             (SELECT held_since FROM installation) AS held_since FROM audit_head"
+             (SELECT held_since FROM installation) AS held_since, (SELECT line FROM installation) AS line \
+             FROM audit_head"
         )
     }
 
@@ -153,25 +155,28 @@ impl Tx {
 
 impl Act {
     /// The head, for who continues from it: on one that was tampered with nothing is built, or its
-    /// next seal would make it good (I6).
-    async fn good_head(&mut self) -> Result<(Head, Head), StoreError> {
+    /// next seal would make it good (I6). With it where records were dropped up to, and the line.
+    async fn good_head(&mut self) -> Result<(Head, Head, i64), StoreError> {
         let keys = Arc::clone(&self.keys);
         let stored = self.audit_head().await?;
         if stored.held_since.is_some() && !self.on_hold {
             return Err(StoreError::OnHold);
         }
-        self.checked_head(stored, &keys).await?.map_err(|broken| corrupt("audit log", broken.to_string()))
+        let line = stored.line.unwrap_or(0);
+        let (at, trimmed) =
+            self.checked_head(stored, &keys).await?.map_err(|broken| corrupt("audit log", broken.to_string()))?;
+        Ok((at, trimmed, line))
     }
 
-    /// The last record, as the head of the log says.
-    pub(crate) async fn last_record(&mut self) -> Result<Head, StoreError> {
+    /// The line of the log and the last record, as its head says.
+    pub(crate) async fn last_record(&mut self) -> Result<(i64, Head), StoreError> {
         let stored = self.audit_head().await?;
-        head(stored.seq, stored.link)
+        Ok((stored.line.unwrap_or(0), head(stored.seq, stored.link)?))
     }
 
-    /// Appends the records of this act to the chain, and gives its new head.
-    pub(crate) async fn append_audit(&mut self, entries: &[Entry]) -> Result<Head, StoreError> {
-        let (mut at, trimmed) = self.good_head().await?;
+    /// Appends the records of this act to the chain, and gives its line and its new head.
+    pub(crate) async fn append_audit(&mut self, entries: &[Entry]) -> Result<(i64, Head), StoreError> {
+        let (mut at, trimmed, line) = self.good_head().await?;
         let key = self.keys.digest_key(Purpose::AuditChain);
         for entry in entries {
             let record = Record::new(at.seq + 1, entry);
@@ -179,7 +184,7 @@ impl Act {
             self.add_record(record, &at, key.id()).await?;
         }
         self.set_audit_head(&key, at, trimmed).await?;
-        Ok(at)
+        Ok((line, at))
     }
 
     async fn add_record(&mut self, record: Record, at: &Head, key_id: &str) -> Result<(), StoreError> {
@@ -216,7 +221,7 @@ impl Act {
         if count == 0 {
             return Ok(());
         }
-        let (at, trimmed) = self.good_head().await?;
+        let (at, trimmed, _) = self.good_head().await?;
         let anchor = trimmed.seq + count.cast_signed();
         let sql = "SELECT link FROM audit_records WHERE seq = $1";
         let (link,) = query!(self, fetch_optional as (Vec<u8>,), sql, anchor)?

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use portcullis_domain::{
     accounts::UserId,
-    audit::{By, Entry, Event, Head, Origin},
+    audit::{By, Entry, Event, Origin},
     credentials::ClientId,
     hold::{Found, Hold, Noted, Why, judge},
 };
@@ -155,14 +155,21 @@ impl Tx {
     }
 
     /// What the log says of a record that was noted.
-    async fn look_for(&mut self, noted: Head) -> Result<Found, StoreError> {
-        let sql = "SELECT h.seq, h.trimmed_seq, r.link FROM audit_head h LEFT JOIN audit_records r ON r.seq = $1";
-        let (head, trimmed, link) = query!(self, fetch_one as (i64, i64, Option<Vec<u8>>), sql, noted.seq)?;
+    async fn look_for(&mut self, noted: &Noted) -> Result<Found, StoreError> {
+        let sql = "SELECT h.seq, h.trimmed_seq, r.link, i.line_before, i.line_after FROM audit_head h \
+                   LEFT JOIN audit_records r ON r.seq = $1 LEFT JOIN installation i ON 1 = 1";
+        type Row = (i64, i64, Option<Vec<u8>>, Option<i64>, Option<i64>);
+        let seq = noted.head.seq;
+        let (head, trimmed, link, before, after) = query!(self, fetch_one as Row, sql, seq)?;
         let same = match link {
-            Some(link) => link == noted.link,
-            None => noted.seq <= trimmed && noted.seq <= head,
+            Some(link) => link == noted.head.link,
+            None => seq <= trimmed && seq <= head,
         };
-        Ok(if same { Found::Same } else { Found::Missing })
+        Ok(match before.zip(after) {
+            _ if same => Found::Same,
+            Some((line, after)) if line == noted.line && seq > after => Found::Answered,
+            _ => Found::Missing,
+        })
     }
 }
 
@@ -196,8 +203,8 @@ impl Act {
     /// [`StoreError`].
     pub async fn lift_hold(&mut self, line: i64) -> Result<bool, StoreError> {
         self.hold_tokens().await?;
-        let sql = "UPDATE installation SET held_since = NULL, held_why = NULL, held_after = NULL, line = $1 \
-                   WHERE held_since IS NOT NULL";
+        let sql = "UPDATE installation SET line_before = line, line_after = held_after, held_since = NULL, \
+                   held_why = NULL, held_after = NULL, line = $1 WHERE held_since IS NOT NULL";
         if query!(self, execute, sql, line)? == 0 {
             return Ok(false);
         }
@@ -223,15 +230,15 @@ impl Store {
         let is_sqlite = matches!(self.pools, Pools::Sqlite { .. });
         let here = if is_sqlite { noted.as_ref().map(|n| n.place.clone()) } else { found.or(known.clone()) };
         let said = match &noted {
-            Some(noted) => Some((noted, act.look_for(noted.head).await?)),
+            Some(noted) => Some((noted, act.look_for(noted).await?)),
             None => None,
         };
         let why = judge(known.as_deref(), here.as_deref(), said);
         let place = here.or(known.clone()).unwrap_or_else(|| Uuid::from_bytes(fresh).simple().to_string());
         let was_looked_for = noted.as_ref().is_some_and(|n| n.place == place);
         let in_doubt = before.is_some() && timeline.is_some() && before != timeline && !was_looked_for;
-        let head = act.last_record().await?;
-        let begin_mark = || self.begin_mark(is_sqlite, Noted { place: place.clone(), head });
+        let (line, head) = act.last_record().await?;
+        let begin_mark = || self.begin_mark(is_sqlite, Noted { place: place.clone(), line, head });
         // The first time the mark comes first: killed in between, the next start finds what is in the log.
         // Later the hold comes first: a mark that tells more than the log is kept until it has done its work.
         if known.is_none() {
@@ -274,6 +281,6 @@ impl Store {
     /// [`StoreError`].
     pub async fn lacks_what_was_noted(&self) -> Result<bool, StoreError> {
         let Ok(Some(noted)) = self.mark.noted() else { return Ok(false) };
-        Ok(self.read().await?.look_for(noted.head).await? == Found::Missing)
+        Ok(self.read().await?.look_for(&noted).await? == Found::Missing)
     }
 }

@@ -34,13 +34,14 @@ fn hex(bytes: &[u8]) -> String {
 /// The line in the file: always as long, so that it is written in place.
 fn line(noted: &Noted) -> String {
     let head = &noted.head;
-    format!("portcullis-mark 1 {:<80} {:020} {}\n", noted.place, head.seq, hex(&head.link))
+    format!("portcullis-mark 1 {:<80} {:020} {:020} {}\n", noted.place, noted.line, head.seq, hex(&head.link))
 }
 
 fn parse(text: &str) -> Option<Noted> {
     let mut words = text.split_ascii_whitespace();
     let (kind, form) = (words.next()?, words.next()?);
-    let (place, seq, link) = (words.next()?.to_owned(), words.next()?.parse().ok()?, words.next()?);
+    let (place, line) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+    let (seq, link) = (words.next()?.parse().ok()?, words.next()?);
     if kind != "portcullis-mark" || form != "1" || link.len() != 64 {
         return None;
     }
@@ -48,7 +49,7 @@ fn parse(text: &str) -> Option<Noted> {
     for (at, byte) in bytes.iter_mut().enumerate() {
         *byte = u8::from_str_radix(link.get(at * 2..at * 2 + 2)?, 16).ok()?;
     }
-    Some(Noted { place, head: Head { seq, link: bytes } })
+    Some(Noted { place, line, head: Head { seq, link: bytes } })
 }
 
 impl Mark {
@@ -80,15 +81,15 @@ impl Mark {
         Ok(())
     }
 
-    /// Notes the last record after a commit.
-    pub(crate) fn note(&self, head: Head) {
+    /// Notes the last record after a commit, and which line it is of.
+    pub(crate) fn note(&self, line_of_log: i64, head: Head) {
         let mut state = self.state();
         let Some(State { noted, file, is_failing }) = state.as_mut() else { return };
         // Of two that come in the wrong order the later one stays.
-        if head.seq < noted.head.seq {
+        if line_of_log == noted.line && head.seq < noted.head.seq {
             return;
         }
-        noted.head = head;
+        (noted.line, noted.head) = (line_of_log, head);
         let Some(file) = file else { return };
         let text = line(noted);
         let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(text.as_bytes()));
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     fn noted(seq: i64) -> Noted {
-        Noted { place: "7712556905490383991/5".to_owned(), head: Head { seq, link: [0xab; 32] } }
+        Noted { place: "7712556905490383991/5".to_owned(), line: 3, head: Head { seq, link: [0xab; 32] } }
     }
 
     #[test]
@@ -136,11 +137,11 @@ mod tests {
         let path = folder.path().join("portcullis.mark");
         let mark = Mark::new(Some(path.clone()));
         assert_eq!(mark.noted().unwrap(), None);
-        mark.note(noted(9).head);
+        mark.note(3, noted(9).head);
         assert!(!path.exists(), "nothing is noted before it was begun");
         mark.begin(noted(5)).unwrap();
-        mark.note(noted(7).head);
-        mark.note(noted(6).head);
+        mark.note(3, noted(7).head);
+        mark.note(3, noted(6).head);
         assert_eq!(Mark::new(Some(path)).noted().unwrap(), Some(noted(7)));
     }
 }

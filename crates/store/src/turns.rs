@@ -21,6 +21,8 @@ pub struct Turn<'a> {
     pub now: Timestamp,
     /// Until when it is nobody else's (UTC).
     pub until: Timestamp,
+    /// What is on record as later than this was written under a clock that was wrong, and counts as none.
+    pub beyond: Timestamp,
 }
 
 impl Tx {
@@ -29,16 +31,11 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn is_turn_free(
-        &mut self,
-        job: &str,
-        holder: Uuid,
-        now: Timestamp,
-        due: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let sql = "SELECT COUNT(*) FROM turns WHERE job = $1 AND ((holder <> $2 AND until > $3) OR done_at > $4)";
-        let (now, due) = (now.as_microsecond(), due.as_microsecond());
-        query!(self, fetch_one as (i64,), sql, job, holder, now, due).map(|(n,)| n == 0)
+    pub async fn is_turn_free(&mut self, turn: Turn<'_>, due: Timestamp) -> Result<bool, StoreError> {
+        let sql = "SELECT COUNT(*) FROM turns WHERE job = $1 AND ((holder <> $2 AND until > $3 AND until <= $5) \
+                   OR (done_at > $4 AND done_at <= $5))";
+        let (now, due, beyond) = (turn.now.as_microsecond(), due.as_microsecond(), turn.beyond.as_microsecond());
+        query!(self, fetch_one as (i64,), sql, turn.job, turn.holder, now, due, beyond).map(|(n,)| n == 0)
     }
 
     /// Takes a job, unless somebody else has it or it was done to the end after `due`. Of several at
@@ -49,9 +46,11 @@ impl Tx {
     pub async fn take_turn(&mut self, turn: Turn<'_>, due: Timestamp) -> Result<bool, StoreError> {
         let sql = "INSERT INTO turns (job, holder, until) VALUES ($1, $2, $3) \
                    ON CONFLICT (job) DO UPDATE SET holder = $2, until = $3 \
-                   WHERE (turns.holder = $2 OR turns.until <= $4) AND COALESCE(turns.done_at <= $5, TRUE)";
+                   WHERE (turns.holder = $2 OR turns.until <= $4 OR turns.until > $6) \
+                   AND COALESCE(turns.done_at <= $5 OR turns.done_at > $6, TRUE)";
         let (until, now, due) = (turn.until.as_microsecond(), turn.now.as_microsecond(), due.as_microsecond());
-        Ok(query!(self, execute, sql, turn.job, turn.holder, until, now, due)? == 1)
+        let beyond = turn.beyond.as_microsecond();
+        Ok(query!(self, execute, sql, turn.job, turn.holder, until, now, due, beyond)? == 1)
     }
 
     /// Keeps a job for longer. `false` when it is no longer the asker's: it ended, and somebody else took it.

@@ -339,9 +339,9 @@ impl Act {
         if records.is_empty() {
             return Err(StoreError::Corrupt("an act without an audit record".to_owned()));
         }
-        let head = self.append_audit(records).await?;
+        let (line, head) = self.append_audit(records).await?;
         self.tx.commit().await?;
-        self.mark.note(head);
+        self.mark.note(line, head);
         Ok(())
     }
 

@@ -221,7 +221,7 @@ impl App {
         if act.replay_password(user).await? {
             record(Event::PasswordChanged);
         }
-        if user.standing.mfa_since.is_some() && after.status.0 != Status::Deleted {
+        if after.status.0 != Status::Deleted {
             act.replay_factors(later, user.id).await?;
         }
         if after == present.standing {
@@ -231,7 +231,7 @@ impl App {
             record(Event::RoleChanged);
         }
         if after.mfa_since != present.standing.mfa_since {
-            record(Event::MfaEnabled);
+            record(if after.mfa_since.is_some() { Event::MfaEnabled } else { Event::MfaDisabled });
         }
         if after.status != present.standing.status {
             let deleted = after.status.0 == Status::Deleted;

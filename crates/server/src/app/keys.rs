@@ -137,7 +137,8 @@ impl Maker {
                 continue;
             }
             // In an act, so that of several nodes that start at once one makes the keys.
-            let mut act = self.store.act().await?;
+            // Also on hold: without keys the server does not start, and the hold could not be lifted.
+            let mut act = self.store.act_on_hold().await?;
             let entries = self.complete(&mut act, algorithm, spares, (&By::Server, &Origin::default())).await?;
             if !entries.is_empty() {
                 act.commit(&entries).await?;

@@ -40,6 +40,7 @@ enum Question {
     Key(String, Answer<Option<PresentedKey>>),
     Token(Uuid, Answer<Option<TokenOnRecord>>),
     Versions(Answer<Option<Versions>>),
+    KeySet(Answer<Option<i64>>),
 }
 
 /// What was read for the questions of one turn.
@@ -49,19 +50,21 @@ struct Found {
     keys: HashMap<String, PresentedKey>,
     tokens: HashMap<Uuid, TokenOnRecord>,
     versions: Option<Versions>,
+    key_set: Option<i64>,
 }
 
 impl Found {
     /// One statement for each kind of question that is among them.
     async fn read(tx: &mut Tx, questions: &[Question]) -> Result<Self, StoreError> {
         let (mut clients, mut keys, mut tokens) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        let mut versions = false;
+        let (mut versions, mut key_set) = (false, false);
         for question in questions {
             match question {
                 Question::Client(id, _) => drop(clients.insert(id.as_str())),
                 Question::Key(id, _) => drop(keys.insert(id.as_str())),
                 Question::Token(jti, _) => drop(tokens.insert(*jti)),
                 Question::Versions(_) => versions = true,
+                Question::KeySet(_) => key_set = true,
             }
         }
         let mut found = Self::default();
@@ -78,6 +81,9 @@ impl Found {
             let ends = tx.log_ends().await?;
             let key_set = tx.key_set_version().await?;
             found.versions = Some(Versions { line: ends.line, log: ends.head, key_set });
+        }
+        if key_set {
+            found.key_set = Some(tx.key_set_version().await?);
         }
         Ok(found)
     }
@@ -98,6 +104,7 @@ impl Question {
             Self::Key(id, answer) => give(answer, found.map(|f| f.keys.get(&id).cloned())),
             Self::Token(jti, answer) => give(answer, found.map(|f| f.tokens.get(&jti).cloned())),
             Self::Versions(answer) => give(answer, found.map(|f| f.versions)),
+            Self::KeySet(answer) => give(answer, found.map(|f| f.key_set)),
         }
     }
 }
@@ -165,6 +172,14 @@ impl Reads {
     /// As [`Reads::client`].
     pub async fn token(&self, jti: Uuid) -> Result<Option<TokenOnRecord>, Failure> {
         self.ask(|answer| Question::Token(jti, answer)).await
+    }
+
+    /// Which version of the key set is the latest. Told on hold, too: it is how tokens verify.
+    ///
+    /// # Errors
+    /// As [`Reads::client`].
+    pub async fn key_set(&self) -> Result<i64, Failure> {
+        self.ask(Question::KeySet).await?.ok_or(Failure::Busy)
     }
 
     /// Which version of the key set is the latest, and how long the audit log is.

@@ -6,13 +6,16 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use portcullis_store::Turn;
+use portcullis_store::{StoreError, Turn};
 
 use crate::{app::App, error::Failure};
 
 /// A job is nobody else's for so long after its holder last said that it is alive: longer than a statement
 /// may take, so that a slow database does not look like a dead node.
 const LEASE: SignedDuration = SignedDuration::from_secs(15);
+/// An instant in the database that is further ahead than this was written under a clock that was wrong, and
+/// counts as none.
+const AHEAD: SignedDuration = SignedDuration::from_mins(1);
 /// The holder says so at this interval.
 const RENEWED: Duration = Duration::from_secs(4);
 /// Each node looks at this interval whether a job waits for somebody.
@@ -48,29 +51,22 @@ impl App {
         every: SignedDuration,
         work: impl Future<Output = Result<(), Failure>>,
     ) -> Result<bool, Failure> {
-        let now = self.clock.now();
-        if !self.store.read().await?.is_turn_free(job.name(), self.node, now, now - every).await? {
+        let turn = self.turn(job);
+        if !self.store.read().await?.is_turn_free(turn, turn.now - every).await? {
             return Ok(false);
         }
         let mut tx = self.store.write().await?;
-        let taken = tx.take_turn(self.turn(job), now - every).await?;
+        let taken = tx.take_turn(turn, turn.now - every).await?;
         tx.commit().await?;
         if !taken {
             return Ok(false);
         }
-        let mut work = std::pin::pin!(work);
-        let done = loop {
-            tokio::select! {
-                done = &mut work => break done,
-                () = tokio::time::sleep(RENEWED) => {
-                    let mut tx = self.store.write().await?;
-                    let still = tx.renew_turn(self.turn(job)).await?;
-                    tx.commit().await?;
-                    if !still {
-                        tracing::warn!(job = job.name(), "another node has taken this job over");
-                        return Ok(false);
-                    }
-                }
+        // Both go on side by side: the work may be in a transaction that the renewal waits for.
+        let done = tokio::select! {
+            done = work => done,
+            () = self.renew(job) => {
+                tracing::warn!(job = job.name(), "another node has taken this job over");
+                return Ok(false);
             }
         };
         let mut tx = self.store.write().await?;
@@ -79,8 +75,27 @@ impl App {
         done.map(|()| true)
     }
 
+    /// Says again and again that this node has the job; returns when it no longer has.
+    async fn renew(&self, job: Job) {
+        loop {
+            tokio::time::sleep(RENEWED).await;
+            let renewing = async {
+                let mut tx = self.store.write().await?;
+                let still = tx.renew_turn(self.turn(job)).await?;
+                tx.commit().await?;
+                Ok::<_, StoreError>(still)
+            };
+            match renewing.await {
+                Ok(true) => {}
+                Ok(false) => return,
+                // It is tried again before the lease ends; and if that fails, another node may take over.
+                Err(error) => tracing::warn!(%error, job = job.name(), "a turn was not renewed"),
+            }
+        }
+    }
+
     fn turn(&self, job: Job) -> Turn<'static> {
         let now = self.clock.now();
-        Turn { job: job.name(), holder: self.node, now, until: now + LEASE }
+        Turn { job: job.name(), holder: self.node, now, until: now + LEASE, beyond: now + AHEAD }
     }
 }

@@ -181,7 +181,7 @@ async fn later(place: &str, config: &Config) -> Result<Store, String> {
     let database = if place.contains("://") {
         let url =
             url::Url::parse(place).map_err(|_| "--replay-from: this is not a URL of PostgreSQL".to_owned())?;
-        if url.password().is_some() {
+        if url.password().is_some() || url.query_pairs().any(|(name, _)| name.eq_ignore_ascii_case("password")) {
             return Err("--replay-from: a password in an argument can be seen by others. Put it into PGPASSWORD"
                 .to_owned());
         }

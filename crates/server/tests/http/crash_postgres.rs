@@ -194,7 +194,7 @@ impl Drop for Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn i1_a_database_that_is_killed_or_restarted_is_found_again_with_all_that_was_acknowledged() {
     let cluster = Cluster(tempfile::tempdir().unwrap());
-    let url = cluster.script(&["start", "--unsafe"]);
+    let url = cluster.script(&["start", "--no-fsync"]);
     let world = World::postgres_at(&url).await;
     let maria = world.maria().await;
     let mut last: Option<Program> = None;

@@ -14,6 +14,7 @@ on_both! {
     a_job_is_done_by_one_node_for_all_and_not_again_before_its_interval_is_over
     a_job_that_failed_is_tried_again_by_whoever_comes_next
     a_holder_that_stalls_is_replaced_and_stops_and_what_was_done_was_done_once
+    work_in_the_middle_of_a_transaction_when_its_turn_is_renewed_goes_on
 }
 
 const EVERY: SignedDuration = SignedDuration::from_mins(10);
@@ -35,6 +36,18 @@ async fn a_job_is_done_by_one_node_for_all_and_not_again_before_its_interval_is_
         let other_job = other.app.in_turn(Job::Keys, EVERY, async { Ok(()) }).await.unwrap();
         assert!(other_job, "another job is another turn");
     }
+}
+
+async fn work_in_the_middle_of_a_transaction_when_its_turn_is_renewed_goes_on(world: World) {
+    let app = Arc::clone(&world.app);
+    let work = async move {
+        // Renewed after four seconds: on SQLite that waits for this transaction.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        let tx = app.store.write().await?;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        Ok(tx.commit().await?)
+    };
+    assert!(Box::pin(world.app.in_turn(Job::Sweep, EVERY, work)).await.unwrap());
 }
 
 async fn a_job_that_failed_is_tried_again_by_whoever_comes_next(world: World) {

@@ -11,6 +11,7 @@ on_both! {
     a_turn_that_ended_is_taken_over_and_lost_to_its_holder
     what_was_done_is_not_due_before_its_interval_is_over
     what_was_not_done_is_free_at_once
+    what_a_wrong_clock_wrote_counts_as_nothing
 }
 
 const JOB: &str = "sweep";
@@ -23,11 +24,11 @@ async fn take(store: Store, holder: Uuid, at: i64) -> Result<bool, StoreError> {
 }
 
 fn turn(holder: Uuid, at: i64) -> Turn<'static> {
-    Turn { job: JOB, holder, now: after(at), until: after(at + 15) }
+    Turn { job: JOB, holder, now: after(at), until: after(at + 15), beyond: after(at + 60) }
 }
 
 async fn is_free(fresh: &Fresh, holder: Uuid, at: i64) -> bool {
-    fresh.read(async |tx| tx.is_turn_free(JOB, holder, after(at), after(at - 600)).await.unwrap()).await
+    fresh.read(async |tx| tx.is_turn_free(turn(holder, at), after(at - 600)).await.unwrap()).await
 }
 
 async fn of_many_at_once_one_gets_the_turn(fresh: Fresh) {
@@ -68,4 +69,17 @@ async fn what_was_not_done_is_free_at_once(fresh: Fresh) {
     assert!(take(fresh.store.clone(), a, 0).await.unwrap());
     fresh.write(async |tx| tx.give_turn_back(turn(a, 5), false).await.unwrap()).await;
     assert!(take(fresh.store.clone(), b, 5).await.unwrap());
+}
+
+async fn what_a_wrong_clock_wrote_counts_as_nothing(fresh: Fresh) {
+    const DAY: i64 = 86_400;
+    let (ahead, b) = (id(), id());
+    assert!(take(fresh.store.clone(), ahead, DAY).await.unwrap());
+    assert!(is_free(&fresh, b, 0).await && take(fresh.store.clone(), b, 0).await.unwrap(), "held until tomorrow");
+    assert!(take(fresh.store.clone(), ahead, DAY).await.unwrap());
+    fresh.write(async |tx| tx.give_turn_back(turn(ahead, DAY), true).await.unwrap()).await;
+    assert!(is_free(&fresh, b, 0).await && take(fresh.store.clone(), b, 0).await.unwrap(), "done tomorrow");
+    // A clock that is a little ahead is believed.
+    fresh.write(async |tx| tx.give_turn_back(turn(b, 30), true).await.unwrap()).await;
+    assert!(!is_free(&fresh, ahead, 0).await && !take(fresh.store.clone(), ahead, 0).await.unwrap());
 }

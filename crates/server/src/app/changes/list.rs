@@ -151,7 +151,7 @@ impl App {
     /// The database's: never a list of before (I6).
     pub async fn status_list(&self) -> Result<Served, Failure> {
         let read = self.reads.versions().await?;
-        let (version, keys) = (read.key_set, self.signer.of(read).await?);
+        let (version, keys) = (read.key_set, self.signer.of(read.key_set).await?);
         let mut kept = self.lists.0.lock().await;
         // A log of another line, of a database brought back from a copy, makes it anew.
         let list = match kept.take_if(|k| (k.line, k.seq) == (read.line, read.log)) {

@@ -21,11 +21,7 @@ use super::{
     material::{Pair, published, refused},
     seen::{self, Seen},
 };
-use crate::{
-    app::reads::{Reads, Versions},
-    clock::Clock,
-    error::Failure,
-};
+use crate::{app::reads::Reads, clock::Clock, error::Failure};
 
 /// The longest text that is looked at as a token. Ours have about 600 characters, and for an API
 /// with as many scopes as there may be about 5000.
@@ -280,19 +276,19 @@ impl Signer {
     /// # Errors
     /// As [`Signer::at`].
     pub async fn current(&self) -> Result<Arc<KeySet>, Failure> {
-        self.of(self.reads.versions().await?).await
+        self.of(self.reads.key_set().await?).await
     }
 
     /// [`Signer::at`] for what was just read.
     ///
     /// # Errors
     /// As [`Signer::at`].
-    pub async fn of(&self, versions: Versions) -> Result<Arc<KeySet>, Failure> {
+    pub async fn of(&self, version: i64) -> Result<Arc<KeySet>, Failure> {
         let loaded = self.loaded();
-        if loaded.version == versions.key_set {
+        if loaded.version == version {
             return Ok(loaded);
         }
-        self.at(&mut self.store.read().await?, versions.key_set).await
+        self.at(&mut self.store.read().await?, version).await
     }
 
     /// The claims of a token that a published key signed, whichever API it is for, and the version of
