@@ -116,17 +116,29 @@ macro_rules! token_columns {
     };
 }
 
+/// How a statement writes its parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parameters {
+    /// `$1`, `$2`, and so on: what both databases take.
+    Numbered,
+    /// `?` for each: what SQLite takes, which looks a numbered one up in the list of all before it, and
+    /// there are 512 of them in the largest of these statements.
+    InOrder,
+}
+
 /// The statement that puts so many tokens on record.
-pub(crate) fn insert_of(tokens: usize) -> String {
+pub(crate) fn insert_of(tokens: usize, parameters: Parameters) -> String {
     let mut sql = String::with_capacity(128 + tokens * 48);
     sql += "INSERT INTO issued_tokens (jti, credential_id, api_id, issued_at, expires_at, ip, user_agent, method) VALUES ";
     for token in 0..tokens {
-        let first = token * 8 + 1;
-        let start = if token == 0 { "($" } else { ", ($" };
-        // Writing to a string cannot fail.
-        let _ = write!(sql, "{start}{first}");
-        for at in first + 1..first + 8 {
-            let _ = write!(sql, ", ${at}");
+        sql += if token == 0 { "(" } else { ", (" };
+        for at in token * 8 + 1..token * 8 + 9 {
+            let comma = if at % 8 == 1 { "" } else { ", " };
+            // Writing to a string cannot fail.
+            let _ = match parameters {
+                Parameters::Numbered => write!(sql, "{comma}${at}"),
+                Parameters::InOrder => write!(sql, "{comma}?"),
+            };
         }
         sql.push(')');
     }
@@ -156,10 +168,10 @@ impl Tx {
         if tokens.is_empty() {
             return Ok(());
         }
-        let sql = insert_of(tokens.len());
+        let sql = |parameters| insert_of(tokens.len(), parameters);
         match self.conn() {
-            Conn::Sqlite(connection) => record!(connection, sql, tokens).map(drop),
-            Conn::Postgres(connection) => record!(connection, sql, tokens).map(drop),
+            Conn::Sqlite(connection) => record!(connection, sql(Parameters::InOrder), tokens).map(drop),
+            Conn::Postgres(connection) => record!(connection, sql(Parameters::Numbered), tokens).map(drop),
         }
         .map_err(StoreError::from)
     }

@@ -11,7 +11,7 @@ use crate::{
     credentials::PresentedClient,
     error::{StoreError, is_unknown_commit},
     seal::{MasterKeys, Purpose},
-    tokens::{NewToken, insert_of, record},
+    tokens::{NewToken, Parameters, insert_of, record},
     writer::{Turn, Writer},
 };
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -214,6 +214,14 @@ impl Store {
         matches!(self.pools, Pools::Postgres(_))
     }
 
+    /// Waits until somebody closes the database. Who keeps a connection lets it go then.
+    pub async fn closing(&self) {
+        match &self.pools {
+            Pools::Sqlite { readers, .. } => readers.close_event().await,
+            Pools::Postgres(pool) => pool.close_event().await,
+        }
+    }
+
     /// Closes all connections after what is under way.
     pub async fn close(&self) {
         match &self.pools {
@@ -274,7 +282,7 @@ impl Tx {
     pub async fn record_and_commit(mut self, tokens: &[NewToken]) -> Result<(), StoreError> {
         match self.link {
             Link::SqliteTx(mut turn) if !tokens.is_empty() => {
-                let sql = format!("{}; COMMIT", insert_of(tokens.len()));
+                let sql = format!("{}; COMMIT", insert_of(tokens.len(), Parameters::InOrder));
                 record!(turn.connection(), sql, tokens).map(|_| turn.committed()).map_err(commit_failed)
             }
             _ => {

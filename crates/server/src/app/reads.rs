@@ -99,14 +99,23 @@ impl Question {
 }
 
 impl Reads {
-    /// Starts the task that asks. It ends when nobody can ask any more.
+    /// Starts the task that asks. It ends when the database is closed, or nobody can ask any more.
     #[must_use]
     pub fn start(store: Store) -> Self {
         let (queue, mut waiting) = mpsc::channel::<Question>(QUEUE);
         tokio::spawn(async move {
             let mut kept = None;
             let mut questions = Vec::with_capacity(TOGETHER);
-            while waiting.recv_many(&mut questions, TOGETHER).await > 0 {
+            loop {
+                // Who closes the database waits for the connection.
+                let asked = tokio::select! {
+                    biased;
+                    () = store.closing() => return,
+                    asked = waiting.recv_many(&mut questions, TOGETHER) => asked,
+                };
+                if asked == 0 {
+                    return;
+                }
                 let read = tokio::time::timeout(PATIENCE, read(&store, &mut kept, &questions)).await;
                 let read = read.unwrap_or_else(|_| Err(StoreError::timed_out())).map_err(Failure::from);
                 if let Err(failure) = &read {

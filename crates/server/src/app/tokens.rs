@@ -418,7 +418,7 @@ impl App {
     /// [`NotIssued`]; a refused client is on record then, or counted among too many.
     pub async fn issue_token(&self, mut proof: ClientProof, wish: Wish) -> Result<Issued, NotIssued> {
         if proof.is_too_long() {
-            return Err(self.refuse_client(&proof, ClientRefused::Unproven).await.into());
+            return Err(Box::pin(self.refuse_client(&proof, ClientRefused::Unproven)).await.into());
         }
         self.check_signature(&mut proof).await.map_err(ClientRefused::Failed)?;
         let busy = || ClientRefused::Failed(Failure::Busy);
@@ -427,7 +427,8 @@ impl App {
         let request = Request { proof: Arc::clone(&proof), wish, answer };
         self.issuer.queue.try_send(request).map_err(|_| busy())?;
         match answered.await.map_err(|_| busy())? {
-            Err(NotIssued::Client(refused)) => Err(self.refuse_client(&proof, refused).await.into()),
+            // Boxed, so that who is right does not carry room for it.
+            Err(NotIssued::Client(refused)) => Err(Box::pin(self.refuse_client(&proof, refused)).await.into()),
             decided => decided,
         }
     }
