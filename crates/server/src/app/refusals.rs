@@ -29,7 +29,8 @@ const BEGUN_A_MINUTE: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const BUCKETS: u32 = 256;
 
 /// How many origins (with a name each, where names are counted) a counter tells apart. While there are
-/// more, the further ones share what one has: made-up addresses cannot fill the memory either.
+/// more, the further ones share what one has with their neighbourhood: made-up addresses cannot fill the
+/// memory either, and whoever has many does not shut out those who are elsewhere.
 const TOLD_APART: usize = 20_000;
 
 type Key = (String, u32);
@@ -50,7 +51,12 @@ impl Limiter {
 
     /// Counts one more, and tells whether it is within the quota.
     fn takes(&self, network: String, bucket: u32) -> bool {
-        let network = if self.has_room() { network } else { "all others".to_owned() };
+        let network = match self.has_room() {
+            true => network,
+            // Only who is near to those that fill it shares with them.
+            false if self.rates.len() < 2 * TOLD_APART => neighbourhood(&network),
+            false => "all others".to_owned(),
+        };
         self.rates.check_key(&(network, bucket)).is_ok()
     }
 
@@ -172,6 +178,14 @@ pub fn network(ip: &str, ipv4_bits: u8) -> String {
     IpNet::new(address, bits).map_or_else(|_| ip.to_owned(), |net| net.trunc().to_string())
 }
 
+/// What a network is counted as when there is no room for it: a /16 of IPv4, a /32 of IPv6, which is a
+/// provider's. What is no network is all one.
+fn neighbourhood(network: &str) -> String {
+    let Ok(net) = network.parse::<IpNet>() else { return "all others".to_owned() };
+    let bits = if net.addr().is_ipv4() { 16 } else { 32 };
+    IpNet::new(net.addr(), bits).map_or_else(|_| network.to_owned(), |wide| wide.trunc().to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,9 +226,11 @@ mod tests {
         let strangers = u32::try_from(TOLD_APART).unwrap();
         assert!((0..strangers).all(recorded), "each is told apart");
         let more = (strangers..3 * strangers).filter(|n| recorded(*n)).count();
-        assert_eq!(more, 20, "the others share what one has");
+        assert_eq!(more, 2 * 20, "the others share what one has: they are of two neighbourhoods");
+        let elsewhere = Origin::new("198.51.100.7".to_owned(), "");
+        assert!(refusals.is_to_be_recorded(&elsewhere, "a"), "and are in nobody's way who is elsewhere");
         for limiter in [&refusals.by_name, &refusals.of_all] {
-            assert!(limiter.rates.len() <= TOLD_APART + 1, "{}", limiter.rates.len());
+            assert!(limiter.rates.len() <= TOLD_APART + 3, "{}", limiter.rates.len());
         }
         clock.advance(SignedDuration::from_mins(1));
         assert!((0..100).all(|n| recorded(5 * strangers + n)), "after a minute there is room again");
