@@ -102,6 +102,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     println!("{text}");
     if args.book {
         let chapter = fs::read_to_string(CHAPTER)?;
+        let text = format!("{text}\n![Answers per second beside the floor](speed.svg)\n");
         fs::write(CHAPTER, with_table(&chapter, &text).context("the chapter has no place for the table")?)?;
         fs::write(PLOT, plot)?;
     }

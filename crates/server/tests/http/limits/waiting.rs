@@ -172,7 +172,7 @@ pub(super) async fn connect_from(world: &World, ip: &str) -> TcpStream {
 
 #[tokio::test]
 async fn protocol43_one_address_gets_half_of_the_connections() {
-    let world = World::sqlite(&[("max_connections", "8")]).await;
+    let world = World::sqlite(&[("max_connections", "8"), ("header_timeout_seconds", "120")]).await;
     let mut held = Vec::new();
     for _ in 0..4 {
         held.push(connect_from(&world, "127.0.7.1").await);
