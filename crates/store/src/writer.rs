@@ -18,6 +18,8 @@ pub(crate) struct Writer {
     options: SqliteConnectOptions,
     /// Whether a transaction may be open that nobody will commit.
     open: bool,
+    /// Whether it was closed: then nobody gets a turn.
+    closed: bool,
 }
 
 /// A turn on the writer. Dropped before it is committed, it is rolled back.
@@ -26,7 +28,7 @@ pub(crate) struct Turn(OwnedMutexGuard<Writer>);
 impl Writer {
     /// Takes a connection that was made with these options.
     pub(crate) fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Arc<Mutex<Self>> {
-        Arc::new(Mutex::new(Self { connection, options, open: false }))
+        Arc::new(Mutex::new(Self { connection, options, open: false, closed: false }))
     }
 
     /// Ends what the one before left open, and replaces a connection that is broken.
@@ -43,8 +45,12 @@ impl Writer {
         Ok(())
     }
 
-    /// Closes the connection in order. What comes after that finds an empty database and fails.
+    /// Closes the connection in order.
     pub(crate) async fn close(&mut self) -> Result<(), sqlx::Error> {
+        if std::mem::replace(&mut self.closed, true) {
+            return Ok(());
+        }
+        // Closing takes the connection, so there has to be another one in its place.
         let nothing = SqliteConnectOptions::new().in_memory(true).connect().await?;
         std::mem::replace(&mut self.connection, nothing).close().await
     }
@@ -54,6 +60,9 @@ impl Turn {
     /// Waits for a turn. Its first statement is to begin the transaction.
     pub(crate) async fn wait(writer: Arc<Mutex<Writer>>) -> Result<Self, sqlx::Error> {
         let mut writer = writer.lock_owned().await;
+        if writer.closed {
+            return Err(sqlx::Error::PoolClosed);
+        }
         writer.clear().await?;
         writer.open = true;
         Ok(Self(writer))
