@@ -10,11 +10,27 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 /// How many ticks `/proc` counts in a second. The kernel gives user space 100 on every architecture
 /// the server is built for, whatever its own clock runs at.
 const TICKS_PER_SECOND: f64 = 100.0;
+
+/// Runs a benchmark to its end, or until somebody interrupts or ends it, or closes the terminal: then it is
+/// dropped, and with it everything that it has started.
+///
+/// # Errors
+/// Its own, or that it was ended.
+pub async fn unless_ended(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let (mut terminate, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    tokio::select! {
+        done = run => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("asked to end"),
+        _ = hang_up.recv() => bail!("the terminal is gone"),
+    }
+}
 
 /// The memory of a process, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

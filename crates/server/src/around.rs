@@ -57,28 +57,30 @@ impl Around {
         Self { app, router, headers }
     }
 
-    async fn answer(mut self, mut request: Request) -> Response {
-        let uri = request.uri().clone();
-        let mut response = match access::note_arrival(&self.app, &mut request) {
-            None => {
-                let limit = self.app.config.limits.request;
-                let answer = AssertUnwindSafe(self.router.call(request)).catch_unwind();
-                match tokio::time::timeout(limit, answer).await {
-                    Ok(Ok(answered)) => answered.unwrap_or_else(|never| match never {}),
-                    Ok(Err(_)) => panicked(),
-                    Err(_) => too_slow(&uri),
-                }
-            }
-            Some(refused) => refused.into_response(),
+    async fn answer(self, request: Request) -> Response {
+        let (uri, limit, headers_of_all) =
+            (request.uri().clone(), self.app.config.limits.request, self.headers.clone());
+        let answer = AssertUnwindSafe(self.routed(request)).catch_unwind();
+        let mut response = match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(_)) => panicked(),
+            Err(_) => too_slow(&uri),
         };
         let headers = response.headers_mut();
-        headers.reserve(self.headers.len());
-        for (name, value) in self.headers.iter() {
+        headers.reserve(headers_of_all.len());
+        for (name, value) in headers_of_all.iter() {
             if !headers.contains_key(name) {
                 headers.insert(name, value.clone());
             }
         }
         response
+    }
+
+    async fn routed(mut self, mut request: Request) -> Response {
+        match access::note_arrival(&self.app, &mut request) {
+            None => self.router.call(request).await.unwrap_or_else(|never| match never {}),
+            Some(refused) => refused.into_response(),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 use axum::{
     body::Body,
     extract::{DefaultBodyLimit, Request},
-    http::{HeaderName, header},
+    http::{HeaderName, HeaderValue, header},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -81,7 +81,7 @@ pub fn service(app: &Arc<App>) -> Service {
 
 /// CORS as configured, without cookies: for programs in browsers that send a token (protocol 16).
 fn cors(config: &Config) -> CorsLayer {
-    let origins = config.cors_origins.iter().filter_map(|o| axum::http::HeaderValue::try_from(o).ok());
+    let origins = config.cors_origins.iter().filter_map(|o| HeaderValue::try_from(o).ok());
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([axum::http::Method::GET, axum::http::Method::POST])

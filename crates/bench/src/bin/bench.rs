@@ -19,10 +19,9 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use portcullis_bench::contestant::{Contestant, Cores};
 use portcullis_bench::part::Part;
-use portcullis_bench::plot;
 use portcullis_bench::report::{self, Row};
 use portcullis_bench::round::{self, Load};
-use tokio::signal::unix::{SignalKind, signal};
+use portcullis_bench::{plot, process};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -125,16 +124,7 @@ fn with_table(chapter: &str, table: &str) -> Option<String> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    // Whichever comes first drops the run, and with it everything it has started.
-    tokio::select! {
-        done = run(&args) => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("asked to end"),
-        _ = hang_up.recv() => bail!("the terminal is gone"),
-    }
+    process::unless_ended(run(&Args::parse())).await
 }
 
 #[cfg(test)]

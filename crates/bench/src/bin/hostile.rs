@@ -27,7 +27,6 @@ use portcullis_bench::round::{Load, put_load};
 use portcullis_bench::{outside, process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -408,14 +407,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let mut terminate = signal(SignalKind::terminate())?;
-    // Whichever comes first drops the run, and with it everything it has started.
-    tokio::select! {
-        done = run(&args) => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("asked to end"),
-    }
+    process::unless_ended(run(&Args::parse())).await
 }
 
 #[cfg(test)]

@@ -22,11 +22,11 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use portcullis_bench::connection::Connection;
 use portcullis_bench::contestant::{Contestant, Cores, Credential, Running};
 use portcullis_bench::owner::{Owner, basic};
+use portcullis_bench::process;
 use portcullis_verify::{Error, Refusal, Verifier, WhenStale};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
@@ -218,14 +218,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let mut terminate = signal(SignalKind::terminate())?;
-    // Whichever comes first drops the run, and with it everything it has started.
-    tokio::select! {
-        done = run(&args) => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("asked to end"),
-    }
+    process::unless_ended(run(&Args::parse())).await
 }
 
 #[cfg(test)]

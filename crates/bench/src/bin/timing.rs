@@ -30,8 +30,8 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use portcullis_bench::contestant::{Contestant, Cores, Running};
 use portcullis_bench::outside;
+use portcullis_bench::process;
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 /// How long a single answer may take.
@@ -248,14 +248,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let mut terminate = signal(SignalKind::terminate())?;
-    // Whichever comes first drops the run, and with it everything it has started.
-    tokio::select! {
-        done = run(&args) => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("asked to end"),
-    }
+    process::unless_ended(run(&Args::parse())).await
 }
 
 #[cfg(test)]

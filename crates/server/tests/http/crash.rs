@@ -2,63 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
-use serde_json::{Value, json};
+use reqwest::StatusCode;
+use serde_json::Value;
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use crate::support::{cookie_of, process::Process};
-
-const MARIA: &str = "maria@acme.example";
-const PASSWORD: &str = "tide lantern walnut orbit";
-const CREDENTIAL: &str = "/api/v1/users/me/credential";
-
-#[derive(Clone)]
-struct Maria {
-    client: Client,
-    url: String,
-    cookie: String,
-}
-
-impl Maria {
-    async fn sign_in(process: &Process) -> Self {
-        let client = Client::new();
-        let body = json!({ "email": MARIA, "password": PASSWORD });
-        let sent = client.post(format!("{}/api/v1/session", process.url())).json(&body).send().await.unwrap();
-        assert_eq!(sent.status(), StatusCode::CREATED);
-        Self { url: process.url(), cookie: cookie_of(&sent).unwrap(), client }
-    }
-
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.url)).header("cookie", &self.cookie)
-    }
-
-    async fn post(&self, act: &str) -> Option<(StatusCode, Value)> {
-        let response = self.request(Method::POST, &format!("{CREDENTIAL}/{act}")).send().await.ok()?;
-        let status = response.status();
-        Some((status, response.json().await.ok()?))
-    }
-
-    /// The Client ID in Maria's place, if there is one.
-    async fn held(&self) -> Option<String> {
-        let response = self.request(Method::GET, CREDENTIAL).send().await.unwrap();
-        match response.status() {
-            StatusCode::NOT_FOUND => None,
-            StatusCode::OK => {
-                let view: Value = response.json().await.unwrap();
-                assert_eq!(view["standing"], "active");
-                Some(view["client_id"].as_str().unwrap().to_owned())
-            }
-            other => panic!("{other}"),
-        }
-    }
-
-    async fn ask(&self, id: &str, secret: &str) -> Option<(StatusCode, Value)> {
-        let request = self.client.post(format!("{}/oauth/token", self.url)).basic_auth(id, Some(secret));
-        let response = request.form(&[("grant_type", "client_credentials")]).send().await.ok()?;
-        let status = response.status();
-        Some((status, response.json().await.ok()?))
-    }
-}
+use crate::support::{
+    outside::{MARIA, PASSWORD, Person, answered},
+    process::Process,
+};
 
 /// What was acknowledged before the kill.
 #[derive(Default, Debug)]
@@ -70,10 +21,10 @@ struct Known {
 }
 
 /// Generates and revokes in turn until the server is gone.
-async fn work(maria: Maria) -> Known {
+async fn work(maria: Person) -> Known {
     let mut known = Known::default();
     loop {
-        let Some((status, made)) = maria.post("generate").await else {
+        let Some((status, made)) = answered(maria.act("generate").await).await else {
             known.open = Some("generate");
             return known;
         };
@@ -81,10 +32,10 @@ async fn work(maria: Maria) -> Known {
         let text = |name: &str| made[name].as_str().unwrap().to_owned();
         let (id, secret) = (text("client_id"), text("client_secret"));
         known.generated.push((id.clone(), secret.clone()));
-        if maria.ask(&id, &secret).await.is_none() {
+        if answered(maria.ask(&id, &secret).await).await.is_none() {
             return known;
         }
-        let Some((status, gone)) = maria.post("revoke").await else {
+        let Some((status, gone)) = answered(maria.act("revoke").await).await else {
             known.open = Some("revoke");
             return known;
         };
@@ -121,7 +72,7 @@ async fn i1_i3_after_kill_9_in_the_middle_everything_is_either_done_or_not() {
     let mut in_the_middle = 0;
     for cycle in 0..20 {
         process.start();
-        let maria = Maria::sign_in(&process).await;
+        let maria = Person::sign_in(&process, MARIA).await;
         let working = tokio::spawn(work(maria));
         random ^= random << 13;
         random ^= random >> 7;
@@ -137,7 +88,7 @@ async fn i1_i3_after_kill_9_in_the_middle_everything_is_either_done_or_not() {
         secrets.extend(known.generated.iter().cloned());
 
         process.start();
-        let maria = Maria::sign_in(&process).await;
+        let maria = Person::sign_in(&process, MARIA).await;
         let held = maria.held().await;
         if let Some(id) = &held {
             assert!(!revoked.contains(id), "I1: {id} came back in cycle {cycle}");
@@ -148,11 +99,11 @@ async fn i1_i3_after_kill_9_in_the_middle_everything_is_either_done_or_not() {
             _ => {}
         }
         for (id, secret) in secrets.iter().filter(|(id, _)| revoked.contains(id)).rev().take(3) {
-            let (status, _) = maria.ask(id, secret).await.unwrap();
+            let (status, _) = answered(maria.ask(id, secret).await).await.unwrap();
             assert_eq!(status, StatusCode::UNAUTHORIZED, "I1: {id} in cycle {cycle}");
         }
         if let Some(id) = held {
-            let (status, gone) = maria.post("revoke").await.unwrap();
+            let (status, gone) = answered(maria.act("revoke").await).await.unwrap();
             assert_eq!((status, gone["client_id"].as_str()), (StatusCode::OK, Some(id.as_str())), "I3");
             revoked.insert(id);
         }
@@ -172,8 +123,8 @@ async fn what_was_acknowledged_before_sigterm_is_there_after_it() {
     let mut process = Process::new(&[]);
     process.super_admin(MARIA, PASSWORD);
     process.start();
-    let maria = Maria::sign_in(&process).await;
-    let (_, made) = maria.post("generate").await.unwrap();
+    let maria = Person::sign_in(&process, MARIA).await;
+    let (_, made) = answered(maria.act("generate").await).await.unwrap();
     let text = |name: &str| made[name].as_str().unwrap().to_owned();
     let (id, secret) = (text("client_id"), text("client_secret"));
     let mut all = tokio::task::JoinSet::new();
@@ -182,7 +133,7 @@ async fn what_was_acknowledged_before_sigterm_is_there_after_it() {
         let (maria, id, secret, told) = (maria.clone(), id.clone(), secret.clone(), told.clone());
         all.spawn(async move {
             let mut tokens = Vec::new();
-            while let Some((status, body)) = maria.ask(&id, &secret).await {
+            while let Some((status, body)) = answered(maria.ask(&id, &secret).await).await {
                 assert_eq!(status, StatusCode::OK, "under way or refused to connect, never an error: {body}");
                 tokens.push(body["access_token"].as_str().unwrap().to_owned());
                 let _ = told.send(());

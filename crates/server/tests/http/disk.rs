@@ -7,17 +7,18 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Method, Response, StatusCode};
-use serde_json::{Value, json};
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
 
 use crate::{
     crash::integrity,
-    support::{cookie_of, process::Process},
+    support::{
+        outside::{MARIA, PASSWORD, Person, answered},
+        process::Process,
+    },
 };
 
-const MARIA: &str = "maria@acme.example";
 const PAULO: &str = "paulo@acme.example";
-const PASSWORD: &str = "tide lantern walnut orbit";
 
 /// What goes wrong, in strace's words.
 #[derive(Clone, Copy)]
@@ -76,51 +77,15 @@ impl Drop for Broken {
     }
 }
 
-/// Somebody with a session.
-struct Person {
-    client: Client,
-    url: String,
-    cookie: String,
-}
-
-const CREDENTIAL: &str = "/api/v1/users/me/credential";
-
-impl Person {
-    async fn sign_in(process: &Process, email: &str) -> Self {
-        let client = Client::new();
-        let body = json!({ "email": email, "password": PASSWORD });
-        let sent = client.post(format!("{}/api/v1/session", process.url())).json(&body).send().await.unwrap();
-        assert_eq!(sent.status(), StatusCode::CREATED);
-        Self { url: process.url(), cookie: cookie_of(&sent).unwrap(), client }
-    }
-
-    async fn act(&self, act: &str) -> Response {
-        let request = self.client.post(format!("{}{CREDENTIAL}/{act}", self.url));
-        request.header("cookie", &self.cookie).send().await.unwrap()
-    }
-
-    /// The same until the server can do it.
-    async fn act_at_last(&self, act: &str) -> (StatusCode, Value) {
-        for _ in 0..100 {
-            let answer = self.act(act).await;
-            if answer.status() != StatusCode::SERVICE_UNAVAILABLE {
-                return (answer.status(), answer.json().await.unwrap());
-            }
-        }
-        panic!("the server does not recover");
-    }
-
-    async fn held(&self) -> Option<String> {
-        let request = self.client.request(Method::GET, format!("{}{CREDENTIAL}", self.url));
-        let answer = request.header("cookie", &self.cookie).send().await.unwrap();
-        match answer.status() {
-            StatusCode::NOT_FOUND => None,
-            StatusCode::OK => {
-                Some(answer.json::<Value>().await.unwrap()["client_id"].as_str().unwrap().to_owned())
-            }
-            other => panic!("{other}"),
+/// Acts again and again until the server can do it.
+async fn at_last(person: &Person, act: &str) -> (StatusCode, Value) {
+    for _ in 0..100 {
+        let (status, body) = answered(person.act(act).await).await.unwrap();
+        if status != StatusCode::SERVICE_UNAVAILABLE {
+            return (status, body);
         }
     }
+    panic!("the server does not recover");
 }
 
 /// A credential in a program's hands.
@@ -169,7 +134,7 @@ async fn survives(fault: Fault) {
     process.super_admin(PAULO, PASSWORD);
     process.start();
     let (maria, paulo) = (Person::sign_in(&process, MARIA).await, Person::sign_in(&process, PAULO).await);
-    let (made, first) = maria.act_at_last("generate").await;
+    let (made, first) = at_last(&maria, "generate").await;
     assert_eq!(made, StatusCode::CREATED);
     let program = Program::of(&first, &process);
     let token = program.ask().await.json::<Value>().await.unwrap()["access_token"].as_str().unwrap().to_owned();
@@ -177,14 +142,14 @@ async fn survives(fault: Fault) {
     let broken = Broken::new(&process, fault);
     for _ in 0..3 {
         assert_not_acknowledged(&program.ask().await, "a token");
-        assert_not_acknowledged(&paulo.act("generate").await, "generate");
-        assert_not_acknowledged(&maria.act("revoke").await, "revoke");
+        assert_not_acknowledged(&paulo.act("generate").await.unwrap(), "generate");
+        assert_not_acknowledged(&maria.act("revoke").await.unwrap(), "revoke");
     }
     assert!(program.is_active(&token).await, "what was revoked without an answer is not half revoked");
     drop(broken);
 
     // Without a restart. A revocation that was not acknowledged may have happened.
-    let (generated, second) = paulo.act_at_last("generate").await;
+    let (generated, second) = at_last(&paulo, "generate").await;
     let there = paulo.held().await.unwrap();
     match generated {
         StatusCode::CREATED => assert_eq!(second["client_id"], there.as_str()),
@@ -192,7 +157,7 @@ async fn survives(fault: Fault) {
         other => panic!("{other}"),
     }
     assert_eq!(program.status().await, StatusCode::OK, "tokens again");
-    let (revoked, answer) = maria.act_at_last("revoke").await;
+    let (revoked, answer) = at_last(&maria, "revoke").await;
     assert_eq!(revoked, StatusCode::OK, "{answer}");
     assert_eq!(program.status().await, StatusCode::UNAUTHORIZED, "I1");
 
@@ -229,14 +194,14 @@ async fn i1_a_crash_while_nothing_can_be_synced_leaves_what_was_acknowledged() {
     process.super_admin(PAULO, PASSWORD);
     process.start();
     let (maria, paulo) = (Person::sign_in(&process, MARIA).await, Person::sign_in(&process, PAULO).await);
-    let gone = Program::of(&maria.act_at_last("generate").await.1, &process);
-    assert_eq!(maria.act_at_last("revoke").await.0, StatusCode::OK);
-    let program = Program::of(&paulo.act_at_last("generate").await.1, &process);
+    let gone = Program::of(&at_last(&maria, "generate").await.1, &process);
+    assert_eq!(at_last(&maria, "revoke").await.0, StatusCode::OK);
+    let program = Program::of(&at_last(&paulo, "generate").await.1, &process);
     let token = program.ask().await.json::<Value>().await.unwrap()["access_token"].as_str().unwrap().to_owned();
 
     let broken = Broken::new(&process, NO_SYNC);
     assert_not_acknowledged(&program.ask().await, "a token");
-    assert_not_acknowledged(&paulo.act("revoke").await, "revoke");
+    assert_not_acknowledged(&paulo.act("revoke").await.unwrap(), "revoke");
     let mut child = process.take();
     child.kill().unwrap();
     child.wait().unwrap();

@@ -313,3 +313,28 @@ async fn a_flood_of_sign_ins_is_told_to_wait_and_leaves_tokens_alone() {
     }
     assert_eq!(world.sign_in("paulo@acme.example").await.get("/").await.status(), StatusCode::OK);
 }
+
+/// L-2, protocol 34: whatever a handler panics with stays in the server, and the answer has the headers
+/// of every answer.
+#[tokio::test]
+async fn protocol42_a_panic_is_answered_and_tells_nothing() {
+    use tower::ServiceExt;
+    let world = World::sqlite(&[]).await;
+    async fn panics() -> StatusCode {
+        panic!("pcs_secret")
+    }
+    let router = axum::Router::new().route("/panics", axum::routing::get(panics));
+    let around = portcullis::around::Around::new(std::sync::Arc::clone(&world.app), router);
+    for path in ["/panics", "/elsewhere"] {
+        let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let response = around.clone().oneshot(request).await.unwrap();
+        let expected = if path == "/panics" { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::NOT_FOUND };
+        assert_eq!(response.status(), expected);
+        for name in ["content-security-policy", "x-content-type-options", "referrer-policy", "cache-control"] {
+            assert!(response.headers().contains_key(name), "{path}: {name}");
+        }
+        let body = axum::body::to_bytes(response.into_body(), 64 * 1024).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("pcs_secret"));
+    }
+    assert_still_works(&world).await;
+}

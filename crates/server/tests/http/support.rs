@@ -2,6 +2,8 @@
 
 #[path = "support/mail.rs"]
 pub mod mail;
+#[path = "support/outside.rs"]
+pub mod outside;
 #[path = "support/process.rs"]
 pub mod process;
 

@@ -82,11 +82,8 @@ async fn another_master_key_is_refused_and_a_ring_with_the_right_one_is_not(fres
     assert_eq!(store.digest_key(Purpose::ClientSecret).id(), MasterKeys::one([8; 32]).current_id());
 }
 
-async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
-    fresh.store.claim([1; 16], now()).await.unwrap();
-    fresh.super_admin("maria@acme.example").await;
-    let newest = fresh.raw("SELECT MAX(version) FROM _sqlx_migrations").await.unwrap();
-    let run = fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations").await.unwrap();
+/// As a later release leaves the schema.
+async fn migrated_later(fresh: &Fresh) {
     fresh
         .raw(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -94,6 +91,14 @@ async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
         )
         .await;
     fresh.raw("ALTER TABLE users ADD COLUMN later TEXT").await;
+}
+
+async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
+    fresh.store.claim([1; 16], now()).await.unwrap();
+    fresh.super_admin("maria@acme.example").await;
+    let newest = fresh.raw("SELECT MAX(version) FROM _sqlx_migrations").await.unwrap();
+    let run = fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations").await.unwrap();
+    migrated_later(&fresh).await;
     // Its oldest companion is younger than this program.
     fresh.raw("UPDATE schema_works_with SET oldest = 99").await;
     fresh.store.close().await;
@@ -111,13 +116,7 @@ async fn a_newer_database_is_refused_and_left_untouched(fresh: Fresh) {
 
 async fn a_newer_database_that_says_so_is_worked_beside(fresh: Fresh) {
     fresh.store.claim([1; 16], now()).await.unwrap();
-    fresh
-        .raw(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-             SELECT 99, 'later', TRUE, checksum, 0 FROM _sqlx_migrations WHERE version = 1",
-        )
-        .await;
-    fresh.raw("ALTER TABLE users ADD COLUMN later TEXT").await;
+    migrated_later(&fresh).await;
     // As the migrations left it: whoever knows version 9, the hold, or a later one can work beside this schema.
     assert_eq!(fresh.raw("SELECT oldest FROM schema_works_with").await, Some(9));
     let run = fresh.raw("SELECT COUNT(*) FROM _sqlx_migrations").await;

@@ -29,7 +29,6 @@ use portcullis_bench::contestant::{Contestant, Cores, Running};
 use portcullis_bench::report::{commit, cpu_model, median};
 use portcullis_bench::round::{Load, put_load};
 use portcullis_bench::{LoadReport, outside, process};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::Base;
 use crate::fill::{Sizes, fill};
@@ -349,12 +348,5 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let (mut interrupted, mut ended) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // Servers and data go with their handles, whichever way this ends.
-    tokio::select! {
-        done = run(&args) => done,
-        _ = interrupted.recv() => bail!("interrupted"),
-        _ = ended.recv() => bail!("ended"),
-    }
+    process::unless_ended(run(&Args::parse())).await
 }

@@ -7,48 +7,20 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
     cli::assert_refused,
-    support::{cookie_of, process::Process},
+    support::{
+        outside::{MARIA, PASSWORD, Person},
+        process::Process,
+    },
 };
 
-const MARIA: &str = "maria@acme.example";
-const PASSWORD: &str = "tide lantern walnut orbit";
-const CREDENTIAL: &str = "/api/v1/users/me/credential";
-
-/// Maria, signed in at a server.
-struct Maria {
-    client: Client,
-    url: String,
-    cookie: String,
-}
-
-impl Maria {
-    async fn sign_in(process: &Process) -> Self {
-        let (client, url) = (Client::new(), process.url());
-        let body = json!({ "email": MARIA, "password": PASSWORD });
-        let sent = client.post(format!("{url}/api/v1/session")).json(&body).send().await.unwrap();
-        assert_eq!(sent.status(), StatusCode::CREATED);
-        Self { cookie: cookie_of(&sent).unwrap(), url, client }
-    }
-
-    async fn act(&self, act: &str) -> Value {
-        let request = self.client.request(Method::POST, format!("{}{CREDENTIAL}/{act}", self.url));
-        let response = request.header("cookie", &self.cookie).send().await.unwrap();
-        assert!(response.status().is_success(), "{act}: {}", response.status());
-        response.json().await.unwrap()
-    }
-
-    /// A new credential: Client ID and Client Secret.
-    async fn generate(&self) -> (String, String) {
-        let made = self.act("generate").await;
-        let text = |name: &str| made[name].as_str().unwrap().to_owned();
-        (text("client_id"), text("client_secret"))
-    }
+async fn revoke(person: &Person) {
+    assert_eq!(person.act("revoke").await.unwrap().status(), StatusCode::OK);
 }
 
 async fn ask(url: &str, (id, secret): &(String, String)) -> (StatusCode, Value) {
@@ -94,9 +66,9 @@ async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brin
     let mut process = Process::new(&[]);
     process.super_admin(MARIA, PASSWORD);
     process.start();
-    let maria = Maria::sign_in(&process).await;
+    let maria = Person::sign_in(&process, MARIA).await;
     let first = maria.generate().await;
-    maria.act("revoke").await;
+    revoke(&maria).await;
     let second = maria.generate().await;
     let (url, client) = (process.url(), second.clone());
     let load = tokio::spawn(async move {
@@ -118,7 +90,7 @@ async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brin
     assert_no_master_key(copy, &process);
     assert_refused(&process.run_here(&["backup", &file], ""), &["is there already"]);
 
-    maria.act("revoke").await;
+    revoke(&maria).await;
     assert!(load.await.unwrap() > 0, "it went on until the revocation");
     let third = maria.generate().await;
     assert_refused(&process.run_here(&["restore", &file, "--replace"], ""), &["in use by a server"]);
@@ -147,7 +119,7 @@ async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brin
         let (status, body) = ask(&process.url(), client).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
     }
-    let fourth = Maria::sign_in(&process).await.generate().await;
+    let fourth = Person::sign_in(&process, MARIA).await.generate().await;
     assert_eq!(ask(&process.url(), &fourth).await.0, StatusCode::OK);
     assert_refused(&process.run_here(&["hold", "lift", "--revoke-all"], ""), &["not on hold"]);
     assert_eq!(process.run_here(&["audit", "verify"], "").code, 0);
