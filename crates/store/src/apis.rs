@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{StoreError, corrupt},
+    hold::works,
     installation::instant,
     tx::{Tx, query},
 };
@@ -248,10 +249,8 @@ impl Tx {
         let ids = ids.iter().map(|id| printable(id, 32));
         let found = query!(self, fetch_all as PresentedRow, sql, each ids)?.into_iter();
         let found = found.map(|r| {
-            // H-1: on hold nobody learns whether a key is known.
-            if r.held_since.is_some() {
-                return Err(StoreError::OnHold);
-            }
+            // On hold nobody learns whether a key is known.
+            works(r.held_since)?;
             Ok(PresentedKey { key: r.key.try_into()?, api: r.api.try_into()? })
         });
         let mut found = found.collect::<Result<Vec<_>, StoreError>>()?;

@@ -10,6 +10,7 @@ use portcullis_domain::{
 
 use crate::{
     error::{StoreError, corrupt},
+    hold::works,
     seal::{MasterKeys, Purpose},
     tx::{Act, Store, Tx, query},
 };
@@ -159,8 +160,8 @@ impl Act {
     async fn good_head(&mut self) -> Result<(Head, Head, i64), StoreError> {
         let keys = Arc::clone(&self.keys);
         let stored = self.audit_head().await?;
-        if stored.held_since.is_some() && !self.on_hold {
-            return Err(StoreError::OnHold);
+        if !self.on_hold {
+            works(stored.held_since)?;
         }
         let line = stored.line.unwrap_or(0);
         let (at, trimmed) =

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::{
     credentials::status_index,
     error::{StoreError, corrupt},
+    hold::works,
     installation::instant,
     tx::{Tx, query},
 };
@@ -78,9 +79,7 @@ impl Tx {
         let sql = "SELECT h.trimmed_seq AS trimmed, h.seq AS head, COALESCE(i.line, 0) AS line, i.held_since \
                    FROM audit_head h LEFT JOIN installation i ON i.id = h.id";
         let row = query!(self, fetch_one as EndsRow, sql)?;
-        if row.held_since.is_some() {
-            return Err(StoreError::OnHold);
-        }
+        works(row.held_since)?;
         Ok(LogEnds { line: row.line, trimmed: row.trimmed, head: row.head })
     }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     accounts::StandingRow,
     error::{StoreError, corrupt},
+    hold::works,
     installation::instant,
     tx::{Tx, query},
 };
@@ -99,10 +100,8 @@ pub(crate) fn status_index(stored: i64) -> Result<u32, StoreError> {
 impl TryFrom<PresentedRow> for PresentedClient {
     type Error = StoreError;
     fn try_from(r: PresentedRow) -> Result<Self, StoreError> {
-        // H-1: on hold nobody learns how a credential stands, not even that there is none.
-        if r.held_since.is_some() {
-            return Err(StoreError::OnHold);
-        }
+        // On hold nobody learns how a credential stands, not even that there is none.
+        works(r.held_since)?;
         Ok(Self {
             credential: r.credential.try_into()?,
             owner: r.owner.try_into()?,

@@ -87,6 +87,12 @@ macro_rules! select_held {
     };
 }
 
+/// Refuses on hold, for a statement that read `installation.held_since` along with what it was asked for: the
+/// one place where H-1 is enforced, for all who issue, check, tell or act.
+pub(crate) fn works(held_since: Option<i64>) -> Result<(), StoreError> {
+    if held_since.is_some() { Err(StoreError::OnHold) } else { Ok(()) }
+}
+
 /// Where a PostgreSQL database is: its cluster, itself, and its timeline.
 const POSTGRES_PLACE: &str = "SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = \
      current_database()) AS place, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint \
