@@ -32,6 +32,9 @@ use crate::{
 /// How long settling may take: the server's own patience with a database, and then some.
 const SETTLE_LIMIT: u32 = 60;
 
+/// How often a hold is lifted until all servers are content: once for each of two, and once to spare.
+const LIFTS: u32 = 4;
+
 /// What all scenarios of a run share.
 pub struct Lab {
     /// The server.
@@ -338,6 +341,46 @@ impl Arena {
         Load::start(workers, &self.desk)
     }
 
+    /// Whether a server's database is on hold.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    async fn is_on_hold(&self, at: usize) -> anyhow::Result<bool> {
+        let shown = self.nodes[at].run(&["hold", "show"], "").await?;
+        Ok(!shown.said.contains("is not on hold"))
+    }
+
+    /// After acts may have been lost: sees that the servers notice, and lifts the hold as an operator does who
+    /// has answered for it, until all of them are content. Gives whether there was one.
+    ///
+    /// # Errors
+    /// When the servers do not become content.
+    pub async fn lift_holds(&mut self) -> anyhow::Result<bool> {
+        let mut was_on_hold = false;
+        for _ in 0..LIFTS {
+            // Each server looks for itself every five seconds.
+            sleep(Duration::from_secs(6)).await;
+            let mut found = false;
+            for at in 0..self.nodes.len() {
+                if self.is_on_hold(at).await? {
+                    found = true;
+                    let lifted = self.nodes[at].run(&["hold", "lift", "--nothing-was-stopped"], "").await?;
+                    if lifted.code != 0 && !lifted.said.contains("is not on hold") {
+                        bail!("the hold cannot be lifted: {}", lifted.said);
+                    }
+                }
+            }
+            was_on_hold |= found;
+            if !found {
+                for node in &self.nodes {
+                    node.recover().await?;
+                }
+                return Ok(was_on_hold);
+            }
+        }
+        bail!("the servers put the database on hold again and again")
+    }
+
     /// Waits for a time that is left to chance.
     pub async fn pause(&mut self, least: u64, most: u64) {
         sleep(Duration::from_millis(self.rng.u64(least..=most))).await;
@@ -401,13 +444,19 @@ impl Arena {
         let what = (&*owner.email, name);
         for act in ["turn-mfa-off", "give-super-admin"] {
             let operation = if act == "turn-mfa-off" { Operation::MfaOff } else { Operation::GiveRole };
+            let mut signed_in = None;
             for tried in 0.. {
                 let operator = &self.operator;
                 let outcome = self.closer.note(what, operation.clone(), operator.manage(url, owner, act)).await?;
                 match outcome {
                     Outcome::Done | Outcome::Refused(_) => break,
-                    Outcome::NotDone(why) if why == "not_signed_in" => drop(operator.sign_in(url, None).await),
-                    _ if tried > SETTLE_LIMIT => bail!("{act} is not answered: {outcome:?}"),
+                    _ if tried > SETTLE_LIMIT => {
+                        bail!("{act} is not answered: {outcome:?}; signing in: {signed_in:?}")
+                    }
+                    Outcome::NotDone(why) if why == "not_signed_in" => {
+                        signed_in = operator.sign_in(url, None).await;
+                        sleep(Duration::from_millis(100)).await;
+                    }
                     _ => sleep(Duration::from_millis(100)).await,
                 }
             }

@@ -161,7 +161,7 @@ impl Tx {
     }
 
     /// What the log says of a record that was noted.
-    async fn look_for(&mut self, noted: &Noted) -> Result<Found, StoreError> {
+    pub(crate) async fn look_for(&mut self, noted: &Noted) -> Result<Found, StoreError> {
         let sql = "SELECT h.seq, h.trimmed_seq, r.link, i.line_before, i.line_after FROM audit_head h \
                    LEFT JOIN audit_records r ON r.seq = $1 LEFT JOIN installation i ON 1 = 1";
         type Row = (i64, i64, Option<Vec<u8>>, Option<i64>, Option<i64>);
@@ -180,6 +180,13 @@ impl Tx {
 }
 
 impl Act {
+    /// H-4: refuses an act on a log that lacks what this node acknowledged last. It would be noted in its
+    /// place, and then nobody could tell any more that something is missing; the node is about to notice.
+    pub(crate) async fn goes_on_from_what_was_noted(&mut self) -> Result<(), StoreError> {
+        let Some(noted) = self.mark.noted_here().filter(|_| !self.on_hold) else { return Ok(()) };
+        if self.look_for(&noted).await? == Found::Missing { Err(StoreError::OnHold) } else { Ok(()) }
+    }
+
     /// Puts the database on hold (H-1): sessions end, and what is under way, links, and mails that wait
     /// go with them, for nobody knows whether they were ended or used since. Gives the record of it;
     /// `None` when it is on hold already.

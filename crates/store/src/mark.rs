@@ -74,6 +74,11 @@ impl Mark {
         }
     }
 
+    /// What this process noted last, if it notes.
+    pub(crate) fn noted_here(&self) -> Option<Noted> {
+        self.state().as_ref().map(|state| state.noted.clone())
+    }
+
     /// Begins to note: the file is there, and synced, when this returns.
     pub(crate) fn begin(&self, noted: Noted) -> io::Result<()> {
         let file = self.path.as_deref().map(|path| made(path, &noted)).transpose()?;

@@ -65,7 +65,7 @@ pub struct Act {
     pub(crate) keys: Arc<MasterKeys>,
     /// Whether it is allowed while the database is on hold.
     pub(crate) on_hold: bool,
-    mark: Arc<Mark>,
+    pub(crate) mark: Arc<Mark>,
     _turn: OwnedSemaphorePermit,
 }
 
@@ -339,6 +339,7 @@ impl Act {
         if records.is_empty() {
             return Err(StoreError::Corrupt("an act without an audit record".to_owned()));
         }
+        self.goes_on_from_what_was_noted().await?;
         let (line, head) = self.append_audit(records).await?;
         self.tx.commit().await?;
         self.mark.note(line, head);

@@ -63,19 +63,20 @@ async fn once(lab: &Lab, name: &str, synchronous: bool, seed: u64) -> anyhow::Re
     let proxy = arena.proxy.as_ref().context("no proxy before PostgreSQL")?;
     proxy.lead_to(standby.port()?);
     proxy.cut();
-    for at in 0..arena.nodes.len() {
-        let took = arena.nodes[at].recover().await?;
-        arena.report.recovered(took, super::AFTER_OUTAGE);
-    }
     if synchronous {
+        for at in 0..arena.nodes.len() {
+            let took = arena.nodes[at].recover().await?;
+            arena.report.recovered(took, super::AFTER_OUTAGE);
+        }
         arena.pause(300, 600).await;
-    }
-    let calls = load.stop().await?;
-    arena.absorb(calls);
-    if synchronous {
+        let calls = load.stop().await?;
+        arena.absorb(calls);
         arena.settle().await?;
         return arena.finish().await;
     }
+    let calls = load.stop().await?;
+    arena.absorb(calls);
+    let was_on_hold = arena.lift_holds().await?;
     arena.settle_unchecked().await?;
     let there = Facts::read(&arena.base).await?;
     for owner in &arena.owners {
@@ -87,11 +88,12 @@ async fn once(lab: &Lab, name: &str, synchronous: bool, seed: u64) -> anyhow::Re
     let calls = load.stop().await?;
     arena.absorb(calls);
     arena.settle().await?;
-    bound(arena, killed_at).await
+    bound(arena, killed_at, was_on_hold).await
 }
 
 /// What was acknowledged and is lost, and how old it was: no older than the standby was behind.
-async fn bound(mut arena: Arena, killed_at: u64) -> anyhow::Result<Report> {
+/// And H-4: servers that miss what they acknowledged put the database on hold.
+async fn bound(mut arena: Arena, killed_at: u64, was_on_hold: bool) -> anyhow::Result<Report> {
     let facts = Facts::read(&arena.base).await?;
     let lost = facts.lost(&arena.told);
     let oldest = lost.iter().map(|l| killed_at.saturating_sub(l.at)).max().unwrap_or(0);
@@ -104,9 +106,13 @@ async fn bound(mut arena: Arena, killed_at: u64) -> anyhow::Result<Report> {
     }
     let tokens = lost.iter().filter(|l| l.what.starts_with("token")).count();
     let acts = lost.len() - tokens;
+    if acts > 0 && !was_on_hold {
+        arena.report.violations.push(format!("H-4: {acts} acknowledged acts are lost, and nobody noticed"));
+    }
     arena.report.notes.push(format!(
-        "standby {BEHIND:?} behind: {acts} acknowledged acts and {tokens} tokens lost, the oldest {} ms old",
-        oldest / 1000
+        "standby {BEHIND:?} behind: {acts} acknowledged acts and {tokens} tokens lost, the oldest {} ms old; {}",
+        oldest / 1000,
+        if was_on_hold { "on hold until it was lifted" } else { "not on hold" }
     ));
     arena.finish_with(&facts).await
 }

@@ -10,6 +10,7 @@ mod stop;
 
 use std::time::Duration;
 
+use anyhow::Context;
 use clap::ValueEnum;
 
 use crate::{arena::Lab, report::Report};
@@ -17,6 +18,8 @@ use crate::{arena::Lab, report::Report};
 /// How soon a server is ready again that was killed, and how soon one whose database is back.
 const AFTER_KILL: Duration = Duration::from_secs(2);
 const AFTER_OUTAGE: Duration = Duration::from_secs(5);
+/// A round that takes longer than this goes round in circles.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -75,8 +78,14 @@ impl Scenario {
     /// Runs it: so many rounds, with what is left to chance taken from the seed.
     ///
     /// # Errors
-    /// When it could not be run to its end.
+    /// When it could not be run to its end, or not within [`LIMIT`] for each round.
     pub async fn run(self, lab: &Lab, rounds: u32, seed: u64) -> anyhow::Result<Report> {
+        let run = Box::pin(self.run_on(lab, rounds, seed));
+        let in_time = tokio::time::timeout(LIMIT * rounds.max(1), run).await;
+        in_time.with_context(|| format!("{} does not come to an end", self.name()))?
+    }
+
+    async fn run_on(self, lab: &Lab, rounds: u32, seed: u64) -> anyhow::Result<Report> {
         let name = self.name();
         match self {
             Self::KillSqlite => kill::sqlite(lab, name, rounds, seed).await,

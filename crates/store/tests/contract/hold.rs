@@ -97,12 +97,18 @@ async fn h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold(fresh: Fr
     // As a restore to an earlier time does it.
     fresh.raw("CREATE TABLE saved AS SELECT * FROM audit_head").await;
     act(&store).await;
+    let mark_of_another = folder.path().join("another.mark");
+    let another = started(&fresh, &mark_of_another).await;
+    assert_eq!(settle(&another).await.hold, None);
+    act(&another).await;
     assert!(!store.lacks_what_was_noted().await.unwrap());
     assert_eq!(settle(&started(&fresh, &mark).await).await.hold, None, "restarted");
     fresh.raw("DELETE FROM audit_records WHERE seq > (SELECT seq FROM saved)").await;
     fresh.raw("DELETE FROM audit_head").await;
     fresh.raw("INSERT INTO audit_head SELECT * FROM saved").await;
     assert!(store.lacks_what_was_noted().await.unwrap(), "a node that runs sees it");
+    let refused = store.act().await.unwrap().commit(&[record(Event::SignedIn, "y")]).await;
+    assert!(matches!(refused, Err(StoreError::OnHold)), "and acknowledges nothing in its place: {refused:?}");
 
     let later = started(&fresh, &mark).await;
     let hold = settle(&later).await.hold.unwrap();
@@ -111,6 +117,12 @@ async fn h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold(fresh: Fr
     assert_eq!(settle(&started(&fresh, &mark).await).await.hold, Some(hold), "it stays");
     let chain = later.verify_audit().await.unwrap();
     assert_eq!(chain.broken, None, "the hold is on record");
+
+    let mut lifting = later.act_on_hold().await.unwrap();
+    assert!(lifting.lift_hold(5).await.unwrap());
+    lifting.commit(&[record(Event::HoldLifted, "database")]).await.unwrap();
+    assert_eq!(settle(&started(&fresh, &mark_of_another).await).await.hold, None, "that was answered for");
+    act(&later).await;
 }
 
 async fn h4_a_database_that_says_it_is_elsewhere_is_put_on_hold(fresh: Fresh) {
