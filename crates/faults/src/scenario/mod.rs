@@ -78,7 +78,7 @@ impl Scenario {
     /// Runs it: so many rounds, with what is left to chance taken from the seed.
     ///
     /// # Errors
-    /// When it could not be run to its end, or not within [`LIMIT`] for each round.
+    /// When it could not be run to its end, or not within five minutes for each round.
     pub async fn run(self, lab: &Lab, rounds: u32, seed: u64) -> anyhow::Result<Report> {
         let run = Box::pin(self.run_on(lab, rounds, seed));
         let in_time = tokio::time::timeout(LIMIT * rounds.max(1), run).await;
