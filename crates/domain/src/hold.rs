@@ -43,8 +43,8 @@ pub enum LiftRefused {
     NotOnHold,
     /// What is to be replayed is of something else.
     #[error(
-        "The database to replay from is not a later state of this one: it is of another installation, or lacks \
-         the last record that this one had before the hold. Name the credentials that were revoked since instead. \
+        "The database to replay from is not a later state of this one: it is of another installation, or has \
+         nothing that this one lacks. Name the credentials that were revoked since instead. \
          Nothing was changed."
     )]
     NotLater,
@@ -70,6 +70,14 @@ pub struct Noted {
     pub line: i64,
     /// The last record of its audit log.
     pub head: Head,
+}
+
+impl Noted {
+    /// Whether it is of the same log, and beyond.
+    #[must_use]
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        self.place == other.place && self.line == other.line && self.head.seq > other.head.seq
+    }
 }
 
 /// What the log of a database says about a record that was noted.

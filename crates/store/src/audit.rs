@@ -52,10 +52,10 @@ struct ChainedRow {
 }
 
 #[derive(sqlx::FromRow)]
-struct HeadRow {
-    seq: i64,
+pub(crate) struct HeadRow {
+    pub(crate) seq: i64,
     link: Vec<u8>,
-    trimmed_seq: i64,
+    pub(crate) trimmed_seq: i64,
     trimmed_link: Vec<u8>,
     seal: Vec<u8>,
     key_id: String,
@@ -93,7 +93,7 @@ macro_rules! record_columns {
 pub(crate) use record_columns;
 
 impl Tx {
-    async fn audit_head(&mut self) -> Result<HeadRow, StoreError> {
+    pub(crate) async fn audit_head(&mut self) -> Result<HeadRow, StoreError> {
         query!(
             self,
             fetch_one as HeadRow,

@@ -162,18 +162,18 @@ impl Tx {
 
     /// What the log says of a record that was noted.
     pub(crate) async fn look_for(&mut self, noted: &Noted) -> Result<Found, StoreError> {
-        let sql = "SELECT h.seq, h.trimmed_seq, r.link, i.line_before, i.line_after FROM audit_head h \
+        let sql = "SELECT h.seq, h.trimmed_seq, r.link, i.line_before FROM audit_head h \
                    LEFT JOIN audit_records r ON r.seq = $1 LEFT JOIN installation i ON 1 = 1";
-        type Row = (i64, i64, Option<Vec<u8>>, Option<i64>, Option<i64>);
+        type Row = (i64, i64, Option<Vec<u8>>, Option<i64>);
         let seq = noted.head.seq;
-        let (head, trimmed, link, before, after) = query!(self, fetch_one as Row, sql, seq)?;
+        let (head, trimmed, link, line_before) = query!(self, fetch_one as Row, sql, seq)?;
         let same = match link {
             Some(link) => link == noted.head.link,
             None => seq <= trimmed && seq <= head,
         };
-        Ok(match before.zip(after) {
+        Ok(match line_before {
             _ if same => Found::Same,
-            Some((line, after)) if line == noted.line && seq > after => Found::Answered,
+            Some(line) if line == noted.line => Found::Answered,
             _ => Found::Missing,
         })
     }
@@ -216,7 +216,7 @@ impl Act {
     /// [`StoreError`].
     pub async fn lift_hold(&mut self, line: i64) -> Result<bool, StoreError> {
         self.hold_tokens().await?;
-        let sql = "UPDATE installation SET line_before = line, line_after = held_after, held_since = NULL, \
+        let sql = "UPDATE installation SET line_before = line, held_since = NULL, \
                    held_why = NULL, held_after = NULL, line = $1 WHERE held_since IS NOT NULL";
         if query!(self, execute, sql, line)? == 0 {
             return Ok(false);

@@ -3,11 +3,12 @@
 //! (H-4).
 //!
 //! It is written after each commit of an act and not synced: it outlives the process, not a power cut.
-//! So it is never ahead of the database, and behind it only after a power cut.
+//! So it is never ahead of the database, and behind it only after a power cut. A server and the
+//! commands beside it note in the same file: of two that come in the wrong order the later stays.
 
 use std::{
     fs::File,
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -81,8 +82,17 @@ impl Mark {
 
     /// Begins to note: the file is there, and synced, when this returns.
     pub(crate) fn begin(&self, noted: Noted) -> io::Result<()> {
-        let file = self.path.as_deref().map(|path| made(path, &noted)).transpose()?;
-        *self.state() = Some(State { noted, file, is_failing: false });
+        let mut state = self.state();
+        let opened = self.path.as_deref().map(opened).transpose()?;
+        let (noted, file) = match opened {
+            Some(mut file) => {
+                let noted = write_later(&mut file, noted)?;
+                file.sync_all()?;
+                (noted, Some(file))
+            }
+            None => (noted, None),
+        };
+        *state = Some(State { noted, file, is_failing: false });
         Ok(())
     }
 
@@ -90,14 +100,13 @@ impl Mark {
     pub(crate) fn note(&self, line_of_log: i64, head: Head) {
         let mut state = self.state();
         let Some(State { noted, file, is_failing }) = state.as_mut() else { return };
-        // Of two that come in the wrong order the later one stays.
-        if line_of_log == noted.line && head.seq < noted.head.seq {
+        let new = Noted { place: noted.place.clone(), line: line_of_log, head };
+        if noted.is_later_than(&new) {
             return;
         }
-        (noted.line, noted.head) = (line_of_log, head);
+        *noted = new;
         let Some(file) = file else { return };
-        let text = line(noted);
-        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(text.as_bytes()));
+        let written = write_later(file, noted.clone());
         if let Some(error) = written.as_ref().err().filter(|_| !*is_failing) {
             tracing::warn!(%error, "the mark beside the database cannot be written: an older copy would not be noticed");
         }
@@ -105,18 +114,36 @@ impl Mark {
     }
 }
 
-/// The file with this in it.
-fn made(path: &Path, noted: &Noted) -> io::Result<File> {
+/// The file, made if it is not there.
+fn opened(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.create(true).truncate(false).write(true);
+    options.create(true).truncate(false).read(true).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    let text = line(noted);
-    file.write_all(text.as_bytes())?;
-    file.set_len(text.len() as u64)?;
-    file.sync_all()?;
-    Ok(file)
+    options.open(path)
+}
+
+/// Writes it, unless another process noted something later; gives what is in the file then.
+fn write_later(file: &mut File, noted: Noted) -> io::Result<Noted> {
+    // Held for a few system calls by each. It ends with the file, too.
+    file.lock()?;
+    let written = (|| {
+        let mut before = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_end(&mut before)?;
+        match parse(&String::from_utf8_lossy(&before)).filter(|before| before.is_later_than(&noted)) {
+            Some(before) => Ok(before),
+            None => {
+                let text = line(&noted);
+                file.seek(SeekFrom::Start(0))?;
+                file.write_all(text.as_bytes())?;
+                file.set_len(text.len() as u64)?;
+                Ok(noted)
+            }
+        }
+    })();
+    file.unlock()?;
+    written
 }
 
 #[cfg(test)]
@@ -147,6 +174,13 @@ mod tests {
         mark.begin(noted(5)).unwrap();
         mark.note(3, noted(7).head);
         mark.note(3, noted(6).head);
-        assert_eq!(Mark::new(Some(path)).noted().unwrap(), Some(noted(7)));
+        let beside = Mark::new(Some(path.clone()));
+        beside.begin(noted(6)).unwrap();
+        assert_eq!(beside.noted_here(), Some(noted(7)), "what another process noted later stays");
+        mark.note(3, noted(9).head);
+        beside.note(3, noted(8).head);
+        assert_eq!(Mark::new(Some(path.clone())).noted().unwrap(), Some(noted(9)));
+        beside.note(4, noted(1).head);
+        assert_eq!(Mark::new(Some(path)).noted().unwrap(), Some(Noted { line: 4, ..noted(1) }), "another line");
     }
 }

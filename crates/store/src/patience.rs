@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgConnection, PgPool, Postgres,
+    AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, SqlSafeStr,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, PgTransactionManager},
 };
@@ -124,13 +124,14 @@ impl PgNode {
         Ok(PgLink { connection, lost: false, silence, patience })
     }
 
-    /// A transaction.
-    pub(crate) async fn begin(&self) -> Result<PgLink, sqlx::Error> {
+    /// A transaction, with what is its first statement, if anything, in the same message.
+    pub(crate) async fn begin(&self, first: &str) -> Result<PgLink, sqlx::Error> {
         let mut link = self.acquire().await?;
-        // Who is stopped in between leaves a connection of which nobody knows what it is in.
+        let begin = AssertSqlSafe(format!("BEGIN; {first}")).into_sql_str();
+        // Who is stopped in between, or fails, leaves a connection of which nobody knows what it is in.
         link.lost = true;
-        let begun = timeout(self.patience.answer(), PgTransactionManager::begin(&mut link.connection, None)).await;
-        match begun {
+        let beginning = PgTransactionManager::begin(&mut link.connection, Some(begin));
+        match timeout(self.patience.answer(), beginning).await {
             Ok(begun) => begun?,
             Err(_) => {
                 self.silence.note();

@@ -105,14 +105,33 @@ impl TryFrom<UserRow> for LaterUser {
 }
 
 impl Tx {
-    /// A record of the audit log: its link; `None` when it is not there.
+    /// How far this log and that of another database of the same installation are the same: the number of
+    /// the last record that both have, at most `up_to`, and that of the other's last one. `None` when they
+    /// have none in common: records tie each other, so of two logs with one common record all before it
+    /// are common, and behind the first that differs none is.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn link_of(&mut self, seq: i64) -> Result<Option<Head>, StoreError> {
-        if seq == 0 {
-            return Ok(Some(Head::EMPTY));
+    pub async fn common_with(&mut self, other: &mut Tx, up_to: i64) -> Result<Option<(i64, i64)>, StoreError> {
+        let (here, there) = (self.audit_head().await?, other.audit_head().await?);
+        // The first that both may have, and the first that they cannot have in common.
+        let mut common = here.trimmed_seq.max(there.trimmed_seq);
+        let mut differs = up_to.min(here.seq).min(there.seq) + 1;
+        let mut found = common == 0;
+        while common + 1 < differs {
+            let middle = common + (differs - common) / 2;
+            let (ours, theirs) = (self.link_of(middle).await?, other.link_of(middle).await?);
+            if ours.is_some() && ours == theirs {
+                (common, found) = (middle, true);
+            } else {
+                differs = middle;
+            }
         }
+        Ok(found.then_some((common, there.seq)))
+    }
+
+    /// A record of the audit log: its link; `None` when it is not there.
+    async fn link_of(&mut self, seq: i64) -> Result<Option<Head>, StoreError> {
         let found =
             query!(self, fetch_optional as (Vec<u8>,), "SELECT link FROM audit_records WHERE seq = $1", seq)?;
         found.map(|(link,)| Ok(Head { seq, link: link.try_into().map_err(|_| corrupt("link", seq))? })).transpose()

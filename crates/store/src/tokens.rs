@@ -1,8 +1,6 @@
 //! Issued tokens: each is on record before it leaves the server (L-4). The token itself is never
 //! stored, only its id and terms.
 
-use std::fmt::Write;
-
 use jiff::Timestamp;
 use portcullis_domain::{
     client_keys::Method,
@@ -125,36 +123,27 @@ macro_rules! token_columns {
     };
 }
 
-/// How a statement writes its parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Parameters {
-    /// `$1`, `$2`, and so on: what both databases take.
-    Numbered,
-    /// `?` for each: what SQLite takes, which looks a numbered one up in the list of all before it, and
-    /// there are 512 of them in the largest of these statements.
-    InOrder,
+macro_rules! insert_into {
+    () => {
+        "INSERT INTO issued_tokens (jti, credential_id, api_id, issued_at, expires_at, ip, user_agent, method) "
+    };
 }
 
-/// The statement that puts so many tokens on record.
-pub(crate) fn insert_of(tokens: usize, parameters: Parameters) -> String {
-    let mut sql = String::with_capacity(128 + tokens * 48);
-    sql += "INSERT INTO issued_tokens (jti, credential_id, api_id, issued_at, expires_at, ip, user_agent, method) VALUES ";
-    for token in 0..tokens {
-        sql += if token == 0 { "(" } else { ", (" };
-        for at in token * 8 + 1..token * 8 + 9 {
-            let comma = if at % 8 == 1 { "" } else { ", " };
-            // Writing to a string cannot fail.
-            let _ = match parameters {
-                Parameters::Numbered => write!(sql, "{comma}${at}"),
-                Parameters::InOrder => write!(sql, "{comma}?"),
-            };
-        }
-        sql.push(')');
-    }
-    sql
+/// The statement that puts so many tokens on record on SQLite. Its parameters have no numbers: SQLite
+/// would look each up in the list of all before it, and there are 512 of them in the largest.
+pub(crate) fn insert_of(tokens: usize) -> String {
+    let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?)"; tokens].join(", ");
+    format!(concat!(insert_into!(), "VALUES {}"), rows)
 }
 
-/// Runs [`insert_of`] on a connection.
+/// The same on PostgreSQL: one statement however many they are, each column a list.
+const INSERT_LISTS: &str = concat!(
+    insert_into!(),
+    "SELECT * FROM UNNEST($1::UUID[], $2::UUID[], $3::UUID[], $4::BIGINT[], $5::BIGINT[], $6::TEXT[], $7::TEXT[], \
+     $8::TEXT[])"
+);
+
+/// Runs what begins with [`insert_of`] on a connection.
 macro_rules! record {
     ($connection:expr, $sql:expr, $tokens:expr) => {{
         let mut query = sqlx::query(sqlx::AssertSqlSafe($sql));
@@ -177,10 +166,23 @@ impl Tx {
         if tokens.is_empty() {
             return Ok(());
         }
-        let sql = |parameters| insert_of(tokens.len(), parameters);
         match self.conn() {
-            Conn::Sqlite(connection) => record!(connection, sql(Parameters::InOrder), tokens).await.map(drop),
-            Conn::Postgres(c, ear) => ear.hear(record!(c, sql(Parameters::Numbered), tokens)).await.map(drop),
+            Conn::Sqlite(connection) => record!(connection, insert_of(tokens.len()), tokens).await.map(drop),
+            Conn::Postgres(connection, ear) => {
+                fn column<'a, T>(tokens: &'a [NewToken], of: impl Fn(&'a NewToken) -> T) -> Vec<T> {
+                    tokens.iter().map(of).collect()
+                }
+                let insert = sqlx::query(INSERT_LISTS)
+                    .bind(column(tokens, |t| t.jti))
+                    .bind(column(tokens, |t| t.credential))
+                    .bind(column(tokens, |t| t.api))
+                    .bind(column(tokens, |t| t.issued_at.as_microsecond()))
+                    .bind(column(tokens, |t| t.expires_at.as_microsecond()))
+                    .bind(column(tokens, |t| t.ip.as_str()))
+                    .bind(column(tokens, |t| t.user_agent.as_str()))
+                    .bind(column(tokens, |t| t.method.code()));
+                ear.hear(insert.execute(connection)).await.map(drop)
+            }
         }
         .map_err(StoreError::from)
     }

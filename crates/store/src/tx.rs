@@ -11,7 +11,7 @@ use crate::{
     mark::Mark,
     patience::{Ear, PgLink, PgNode},
     seal::{MasterKeys, Purpose},
-    tokens::{NewToken, Parameters, insert_of, record},
+    tokens::{NewToken, insert_of, record},
     writer::{Turn, Writer},
 };
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
@@ -79,8 +79,17 @@ enum Lock {
     Tokens = 0x5043_4c02,
 }
 
-/// Takes an advisory lock alone.
-const ALONE: &str = "SELECT pg_advisory_xact_lock($1)";
+impl Lock {
+    /// Takes it alone, to the end of the transaction.
+    fn alone(self) -> String {
+        format!("SELECT pg_advisory_xact_lock({})", self as i64)
+    }
+
+    /// Shares it, to the end of the transaction.
+    fn shared(self) -> String {
+        format!("SELECT pg_advisory_xact_lock_shared({})", self as i64)
+    }
+}
 
 /// Runs one statement, written once, on whichever database is there.
 /// `query!(tx, fetch_optional as Row, "SELECT …", bind, …)` or `query!(tx, execute, "…", …)`,
@@ -144,13 +153,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn write(&self) -> Result<Tx, StoreError> {
+        self.begin("").await
+    }
+
+    /// A transaction that on PostgreSQL begins with a lock: both in one message, and the statements after
+    /// it see what was committed before the lock was theirs.
+    async fn begin(&self, lock: &str) -> Result<Tx, StoreError> {
         let link = match &self.pools {
             Pools::Sqlite { .. } => {
                 let mut turn = self.turn().await?;
                 turn.run("BEGIN IMMEDIATE").await?;
                 Link::SqliteTx(turn)
             }
-            Pools::Postgres(node) => Link::Postgres(node.begin().await?),
+            Pools::Postgres(node) => Link::Postgres(node.begin(lock).await?),
         };
         Ok(Tx { link })
     }
@@ -168,11 +183,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn issue(&self) -> Result<Tx, StoreError> {
-        let mut tx = self.write().await?;
-        // Not in one message with BEGIN: if that were given up half-way, sqlx would not know that there
-        // is a transaction to roll back.
-        tx.lock(Lock::Tokens, "SELECT pg_advisory_xact_lock_shared($1)").await?;
-        Ok(tx)
+        self.begin(&Lock::Tokens.shared()).await
     }
 
     /// [`Store::issue`], and the clients with these ids: on SQLite in one message to its thread.
@@ -212,8 +223,7 @@ impl Store {
     async fn begin_act(&self, on_hold: bool) -> Result<Act, StoreError> {
         let beginning = async {
             let turn = Arc::clone(&self.acts).acquire_owned().await.map_err(|_| StoreError::timed_out())?;
-            let mut tx = self.write().await?;
-            tx.lock(Lock::Acts, ALONE).await?;
+            let tx = self.begin(&Lock::Acts.alone()).await?;
             Ok(Act { tx, keys: Arc::clone(&self.keys), on_hold, mark: Arc::clone(&self.mark), _turn: turn })
         };
         // One limit for all that it waits for.
@@ -272,20 +282,16 @@ impl Tx {
         }
     }
 
-    async fn lock(&mut self, lock: Lock, how: &'static str) -> Result<(), StoreError> {
-        if let Conn::Postgres(c, ear) = self.conn() {
-            ear.hear(sqlx::query(how).bind(lock as i64).execute(c)).await?;
-        }
-        Ok(())
-    }
-
     /// Waits for the tokens being issued on any node, and keeps others from being issued, until
     /// this transaction ends. Every statement that stops tokens begins with it (C-11).
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
     pub async fn hold_tokens(&mut self) -> Result<(), StoreError> {
-        self.lock(Lock::Tokens, ALONE).await
+        if let Conn::Postgres(c, ear) = self.conn() {
+            ear.hear(sqlx::query(sqlx::AssertSqlSafe(Lock::Tokens.alone())).execute(c)).await?;
+        }
+        Ok(())
     }
 
     /// Makes the changes last.
@@ -309,7 +315,7 @@ impl Tx {
     pub async fn record_and_commit(mut self, tokens: &[NewToken]) -> Result<(), StoreError> {
         match self.link {
             Link::SqliteTx(mut turn) if !tokens.is_empty() => {
-                let sql = format!("{}; COMMIT", insert_of(tokens.len(), Parameters::InOrder));
+                let sql = format!("{}; COMMIT", insert_of(tokens.len()));
                 record!(turn.connection(), sql, tokens).await.map(|_| turn.committed()).map_err(commit_failed)
             }
             _ => {

@@ -18,7 +18,7 @@ use crate::{
     error::Failure,
 };
 
-/// How often a node on PostgreSQL looks whether what it acknowledged is still there.
+/// How long a node waits before it looks again whether what it acknowledged is still there.
 const EVERY: Duration = Duration::from_secs(5);
 /// Credentials that are read at once.
 const PAGE: u32 = 500;
@@ -44,11 +44,8 @@ pub struct Lifted {
 }
 
 /// Looks, as long as the process runs, whether what this node acknowledged is still in the log: a
-/// replica that took over may lack it.
+/// replica that took over may lack it, and so may a file that was written over.
 pub async fn watch(app: Arc<App>) {
-    if !app.store.has_many_writers() {
-        return;
-    }
     loop {
         tokio::time::sleep(EVERY).await;
         if let Err(failure) = app.look_for_loss().await {
@@ -298,11 +295,13 @@ pub(crate) async fn all_held(tx: &mut Tx, now: jiff::Timestamp) -> Result<Vec<He
     }
 }
 
-/// Refuses a database that is not a later state of the one on hold: of another installation, or without
-/// the last record before the hold.
+/// Refuses a database that is not a later state of the one on hold: of another installation, or one that
+/// went on neither from the last record before the hold nor from one before that. The latter is an old
+/// primary, when the new one acknowledged something before it was put on hold.
 async fn is_later(act: &mut Act, later: &mut Tx, hold: Hold) -> Result<(), Failure> {
     let (here, there) = (act.installation().await?, later.installation().await?);
     let same = matches!((&here, &there), (Some(here), Some(there)) if here.name == there.name);
-    let (ours, theirs) = (act.link_of(hold.after).await?, later.link_of(hold.after).await?);
-    if same && ours.is_some() && ours == theirs { Ok(()) } else { Err(LiftRefused::NotLater.into()) }
+    let common = act.common_with(later, hold.after).await?;
+    let went_on = common.is_some_and(|(common, last)| common == hold.after || last > common);
+    if same && went_on { Ok(()) } else { Err(LiftRefused::NotLater.into()) }
 }

@@ -242,7 +242,9 @@ impl App {
     /// When it does not.
     pub async fn ready(&self) -> Result<(), Failure> {
         self.store.read().await?.presented_clients(&[CLIENT_ID_PREFIX]).await?;
-        Ok(self.store.check_audit_head().await?)
+        self.store.check_audit_head().await?;
+        // It refuses acts until it has put the database on hold (H-4).
+        if self.store.lacks_what_was_noted().await? { Err(Failure::OnHold) } else { Ok(()) }
     }
 
     /// Records a refused attempt at something the caller has no right to (L-1), up to a rate.

@@ -51,6 +51,8 @@ struct Found {
     tokens: HashMap<Uuid, TokenOnRecord>,
     versions: Option<Versions>,
     key_set: Option<i64>,
+    /// Whether all but the version of the key set was refused: the database is on hold (H-1).
+    is_on_hold: bool,
 }
 
 impl Found {
@@ -68,24 +70,45 @@ impl Found {
             }
         }
         let mut found = Self::default();
-        for client in tx.presented_clients(&Vec::from_iter(clients)).await? {
-            found.clients.insert(client.credential.client_id.as_str().to_owned(), client);
-        }
-        for key in tx.presented_keys(&Vec::from_iter(keys)).await? {
-            found.keys.insert(key.key.id.as_str().to_owned(), key);
-        }
-        for token in tx.tokens_on_record(&Vec::from_iter(tokens)).await? {
-            found.tokens.insert(token.token.jti, token);
-        }
-        if versions {
-            let ends = tx.log_ends().await?;
-            let key_set = tx.key_set_version().await?;
-            found.versions = Some(Versions { line: ends.line, log: ends.head, key_set });
+        let asked = (Vec::from_iter(clients), Vec::from_iter(keys), Vec::from_iter(tokens));
+        match found.read_standing(tx, asked, versions).await {
+            // Verifiers are told the key set all the same.
+            Err(StoreError::OnHold) => found = Self { is_on_hold: true, ..Self::default() },
+            read => read?,
         }
         if key_set {
             found.key_set = Some(tx.key_set_version().await?);
         }
         Ok(found)
+    }
+
+    /// What is not told on hold.
+    async fn read_standing(
+        &mut self,
+        tx: &mut Tx,
+        (clients, keys, tokens): (Vec<&str>, Vec<&str>, Vec<Uuid>),
+        versions: bool,
+    ) -> Result<(), StoreError> {
+        for client in tx.presented_clients(&clients).await? {
+            self.clients.insert(client.credential.client_id.as_str().to_owned(), client);
+        }
+        for key in tx.presented_keys(&keys).await? {
+            self.keys.insert(key.key.id.as_str().to_owned(), key);
+        }
+        for token in tx.tokens_on_record(&tokens).await? {
+            self.tokens.insert(token.token.jti, token);
+        }
+        if versions {
+            let ends = tx.log_ends().await?;
+            let key_set = tx.key_set_version().await?;
+            self.versions = Some(Versions { line: ends.line, log: ends.head, key_set });
+        }
+        Ok(())
+    }
+
+    /// What was read, unless it is not told.
+    fn standing(&self) -> Result<&Self, &Failure> {
+        if self.is_on_hold { Err(&Failure::OnHold) } else { Ok(self) }
     }
 }
 
@@ -99,11 +122,12 @@ impl Question {
                 _ => Failure::Busy,
             }));
         }
+        let standing = found.and_then(Found::standing);
         match self {
-            Self::Client(id, answer) => give(answer, found.map(|f| f.clients.get(&id).cloned())),
-            Self::Key(id, answer) => give(answer, found.map(|f| f.keys.get(&id).cloned())),
-            Self::Token(jti, answer) => give(answer, found.map(|f| f.tokens.get(&jti).cloned())),
-            Self::Versions(answer) => give(answer, found.map(|f| f.versions)),
+            Self::Client(id, answer) => give(answer, standing.map(|f| f.clients.get(&id).cloned())),
+            Self::Key(id, answer) => give(answer, standing.map(|f| f.keys.get(&id).cloned())),
+            Self::Token(jti, answer) => give(answer, standing.map(|f| f.tokens.get(&jti).cloned())),
+            Self::Versions(answer) => give(answer, standing.map(|f| f.versions)),
             Self::KeySet(answer) => give(answer, found.map(|f| f.key_set)),
         }
     }
@@ -127,17 +151,16 @@ impl Reads {
                 if asked == 0 {
                     return;
                 }
-                let read = tokio::time::timeout(PATIENCE, read(&store, &mut kept, &questions)).await;
-                let read = read.unwrap_or_else(|_| Err(StoreError::timed_out())).map_err(Failure::from);
-                if let Err(failure) = &read {
-                    kept = None;
-                    // That it is on hold was said at the start.
-                    if !matches!(failure, Failure::OnHold) {
-                        failure.log();
-                    }
-                }
+                let read = read_in_time(&store, &mut kept, &questions).await;
+                // What cannot be read for one, a damaged row, is not to keep the others from an answer.
+                let alone = questions.len() > 1 && matches!(read, Err(Failure::Internal(_)));
                 for question in questions.drain(..) {
-                    question.answer(read.as_ref());
+                    if alone {
+                        let read = read_in_time(&store, &mut kept, std::slice::from_ref(&question)).await;
+                        question.answer(read.as_ref());
+                    } else {
+                        question.answer(read.as_ref());
+                    }
                 }
             }
         });
@@ -189,6 +212,17 @@ impl Reads {
     pub async fn versions(&self) -> Result<Versions, Failure> {
         self.ask(Question::Versions).await?.ok_or(Failure::Busy)
     }
+}
+
+/// [`read`], or the failure of it, which is logged.
+async fn read_in_time(store: &Store, kept: &mut Option<Tx>, questions: &[Question]) -> Result<Found, Failure> {
+    let read = tokio::time::timeout(PATIENCE, read(store, kept, questions)).await;
+    let read = read.unwrap_or_else(|_| Err(StoreError::timed_out())).map_err(Failure::from);
+    if let Err(failure) = &read {
+        *kept = None;
+        failure.log();
+    }
+    read
 }
 
 /// Reads on the connection that was kept, or on another one: the one before may be gone, and reading

@@ -282,6 +282,12 @@ impl Gate {
                     let _ = request.answer.send(decision);
                 }
             }
+            // What cannot be read for one, a damaged row, is not to keep the others from an answer.
+            Err(Failure::Internal(_)) if batch.len() > 1 => {
+                for request in batch {
+                    Box::pin(self.issue(vec![request])).await;
+                }
+            }
             Err(error) => {
                 // That it is on hold was said at the start.
                 if !matches!(error, Failure::OnHold) {
@@ -320,9 +326,11 @@ impl Gate {
         let proven = batch.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());
         let named: BTreeSet<&str> = proven.filter_map(|(r, _)| self.other_api(&r.wish)).collect();
         let apis = tx.apis_named(&named.into_iter().collect::<Vec<_>>()).await?;
-        // Nobody who was not found gets a token, so there is a version whenever a key is needed.
-        let key_set = found.values().next().map_or(0, |c| c.key_set);
-        let keys = self.signer.at(&mut tx, key_set).await?;
+        // Who is refused needs no keys, and is not to wait longer for being unknown (protocol 9).
+        let keys = match judged.iter().flatten().next() {
+            Some(client) => self.signer.at(&mut tx, client.key_set).await?,
+            None => self.signer.loaded(),
+        };
         let apis: HashMap<&str, &Api> = apis.iter().map(|a| (a.settings.identifier.as_str(), a)).collect();
         // Only what the proven signed is remembered. Of several requests at once the first has it.
         let proven = batch.iter().zip(&judged).filter(|(_, judged)| judged.is_ok());

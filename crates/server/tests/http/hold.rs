@@ -31,6 +31,7 @@ on_both! {
     h2_lifting_takes_what_was_stopped_and_is_done_once
     h3_what_was_stopped_on_the_old_database_is_stopped_here_before_anything_works
     h3_a_database_that_is_not_a_later_state_is_refused
+    h3_an_old_primary_is_replayed_from_though_the_new_one_went_on
 }
 
 /// Reads a stream up to its hello.
@@ -244,4 +245,22 @@ async fn h3_a_database_that_is_not_a_later_state_is_refused(world: World) {
     let refused = copy.lift_hold(&Since { later: later(&stranger).await, ..Since::default() }).await;
     assert!(matches!(refused, Err(Failure::Lift(LiftRefused::NotLater))), "{refused:?}");
     assert!(copy.hold().await.unwrap().is_some());
+}
+
+async fn h3_an_old_primary_is_replayed_from_though_the_new_one_went_on(world: World) {
+    let maria = world.maria().await;
+    let program = maria.generate().await;
+    let (copy, _folder) = copied(&world).await;
+    // The copy goes on, as a node does that lost nothing, and is put on hold only then.
+    copy.lift_hold(&Since::default()).await.unwrap();
+    assert!(copy.begin_hold().await.unwrap());
+    let refused = copy.lift_hold(&Since { later: later(&world).await, ..Since::default() }).await;
+    assert!(matches!(refused, Err(Failure::Lift(LiftRefused::NotLater))), "it has nothing more: {refused:?}");
+
+    let world = world.another_node().await;
+    let maria = world.sign_in("maria@acme.example").await;
+    assert_eq!(maria.revoke().await.status(), StatusCode::OK);
+    let lifted = copy.lift_hold(&Since { later: later(&world).await, ..Since::default() }).await.unwrap();
+    let revoked = lifted.acts.iter().filter(|entry| entry.event == Event::CredentialRevoked);
+    assert_eq!(revoked.map(|entry| entry.subject.as_str()).collect::<Vec<_>>(), [program.client_id.as_str()]);
 }

@@ -11,7 +11,6 @@ ALTER TABLE installation ADD COLUMN line INTEGER NOT NULL DEFAULT 0;
 -- Where the line before this one ended, for who noted something of that one: the line, and its last record that is in
 -- this one.
 ALTER TABLE installation ADD COLUMN line_before INTEGER;
-ALTER TABLE installation ADD COLUMN line_after INTEGER;
 
 -- A release that does not know the hold must not start on a database that is on hold.
 UPDATE schema_works_with SET oldest = 9;

@@ -101,12 +101,18 @@ async fn h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold(fresh: Fr
     let another = started(&fresh, &mark_of_another).await;
     assert_eq!(settle(&another).await.hold, None);
     act(&another).await;
+    let survivor = started(&fresh, &folder.path().join("survivor.mark")).await;
     assert!(!store.lacks_what_was_noted().await.unwrap());
     assert_eq!(settle(&started(&fresh, &mark).await).await.hold, None, "restarted");
     fresh.raw("DELETE FROM audit_records WHERE seq > (SELECT seq FROM saved)").await;
     fresh.raw("DELETE FROM audit_head").await;
     fresh.raw("INSERT INTO audit_head SELECT * FROM saved").await;
     assert!(store.lacks_what_was_noted().await.unwrap(), "a node that runs sees it");
+    // One that lost nothing does not, and goes on beyond all that the others noted.
+    assert_eq!(settle(&survivor).await.hold, None);
+    for _ in 0..5 {
+        act(&survivor).await;
+    }
     let refused = store.act().await.unwrap().commit(&[record(Event::SignedIn, "y")]).await;
     assert!(matches!(refused, Err(StoreError::OnHold)), "and acknowledges nothing in its place: {refused:?}");
 
@@ -122,6 +128,8 @@ async fn h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold(fresh: Fr
     assert!(lifting.lift_hold(5).await.unwrap());
     lifting.commit(&[record(Event::HoldLifted, "database")]).await.unwrap();
     assert_eq!(settle(&started(&fresh, &mark_of_another).await).await.hold, None, "that was answered for");
+    assert!(!store.lacks_what_was_noted().await.unwrap());
+    act(&store).await;
     act(&later).await;
 }
 

@@ -245,7 +245,8 @@ impl Signer {
         &self.audience
     }
 
-    fn loaded(&self) -> Arc<KeySet> {
+    /// The key set as this node read it last.
+    pub(crate) fn loaded(&self) -> Arc<KeySet> {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
