@@ -1,14 +1,18 @@
 //! What a token costs.
 //!
-//! Three programs live here. `bench-floor` is the yardstick: a bare HTTP server that does for a
-//! token only what no server can leave out. `bench-load` is the client: it keeps a number of
-//! connections busy with requests and prints what it saw. `bench` is the conductor, started
+//! Seven programs live here. Three of them measure together. `bench-floor` is the yardstick: a bare HTTP
+//! server that does for a token only what no server can leave out. `bench-load` is the client: it keeps a
+//! number of connections busy with requests and prints what it saw. `bench` is the conductor, started
 //! by `dev/bench`: it runs the floor and Portcullis in turn under the same loads and writes tables
 //! that put one beside the other. A figure without its floor says more about the machine than
 //! about the server, which is why the table always holds both, of the same run.
 //!
-//! This library is what the three share: the load's report, reading `/proc`, keeping the started
-//! processes on a leash, and the table.
+//! The others measure one thing each: `bench-growth` what years of use on record cost, `bench-hostile`
+//! what hostile peers do to the good ones, `bench-reach` how long a revocation takes to reach verifiers,
+//! and `bench-timing` whether an unknown Client ID is told from a wrong secret by the time.
+//!
+//! This library is what they share: the load's report, reading `/proc`, keeping the started processes on
+//! a leash, and the table.
 
 #![allow(clippy::disallowed_methods, reason = "measuring takes a clock of its own")]
 pub mod connection;

@@ -5,6 +5,9 @@
 //! that states it. Rules whose last word is a constraint in the database or a door's behaviour
 //! name that too.
 //!
+//! `protocol` and a number marks what the doors promise beyond the rules; tests of one promise share its
+//! number.
+//!
 //! | rule | decided in | stated by |
 //! |---|---|---|
 //! | C-1 one active credential | [`credentials::generate`]; index `c1_one_active_credential` | `c1_*` here, `contract/credentials` on both databases |
@@ -41,7 +44,7 @@
 //! | L-2 no secret in sight | [`secret::Secret`] | `neither_debug_*`, `http/canary` |
 //! | L-3 chain | [`audit::Record::link`], [`audit::follow`] | `l3_*` |
 //! | L-4 tokens on record | [`tokens::IssuedToken`] | `contract/tokens` |
-//! | H-1 on hold nothing is issued, active or told | `works` in `store/src/hold.rs` | `h1_*` in `http/hold` and `contract/hold` |
+//! | H-1 on hold nothing is issued, active, told or done | `works` in `store/src/hold.rs` | `h1_*` in `http/hold` and `contract/hold` |
 //! | H-2 only the operator lifts a hold, and says what is replayed | `server/src/app/hold.rs` | `h2_*` in `http/hold` |
 //! | H-3 what stops is replayed | [`hold::replayed`] | `h3_*` here and in `http/hold` |
 //! | H-4 a copy is noticed | [`hold::judge`] | `h4_*` here, in `http/hold` and `contract/hold` |

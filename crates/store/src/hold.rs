@@ -88,7 +88,8 @@ macro_rules! select_held {
 }
 
 /// Refuses on hold, for a statement that read `installation.held_since` along with what it was asked for: the
-/// one place where H-1 is enforced, for all who issue, check, tell or act.
+/// one place in the store where H-1 is enforced, for all who issue, check, tell or act (sign-in and the sweep
+/// ask [`Tx::hold`]).
 pub(crate) fn works(held_since: Option<i64>) -> Result<(), StoreError> {
     if held_since.is_some() { Err(StoreError::OnHold) } else { Ok(()) }
 }

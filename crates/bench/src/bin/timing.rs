@@ -1,4 +1,4 @@
-//! Whether an unknown Client ID and a wrong Client Secret take the same time (protocol line 9), started
+//! Whether an unknown Client ID and a wrong Client Secret take the same time (protocol 9), started
 //! by `dev/timing`.
 //!
 //! A throw-away server is asked for tokens with one or the other, in turn, and the time of each answer

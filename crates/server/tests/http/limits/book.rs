@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// The beginning of a line, and its tests.
-const TESTED: [(&str, &[&str]); 37] = [
+const TESTED: [(&str, &[&str]); 39] = [
     ("connections |", &["protocol43_idle_connections_do_not_stop_others"]),
     ("connections of one address", &["protocol43_one_address_gets_half_of_the_connections"]),
     ("TLS handshake", &["protocol43_a_handshake_that_does_not_come_is_given_up"]),
@@ -43,6 +43,14 @@ const TESTED: [(&str, &[&str]); 37] = [
     ),
     ("requests at once on one HTTP/2", &["protocol43_http2_announces_its_limits_and_more_requests_wait"]),
     ("streams opened and reset", &["protocol43_streams_that_are_opened_and_reset_end_the_connection"]),
+    (
+        "errors of a client that",
+        &["protocol43_a_hundred_errors_are_answered_with_a_reset_and_the_next_one_ends_the_connection"],
+    ),
+    (
+        "bodies on one HTTP/2 connection",
+        &["protocol43_256_kib_of_bodies_that_nobody_reads_are_taken_in_and_more_ends_the_connection"],
+    ),
     ("headers of HTTP/2 that go on", &["protocol43_headers_that_never_end_end_the_connection"]),
     ("pings and settings", &["protocol43_pings_and_settings_without_requests_do_not_keep_a_connection"]),
     ("HTTP/2 connection that does not", &["protocol43_an_http2_client_that_answers_no_ping_is_closed"]),

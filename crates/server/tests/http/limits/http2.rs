@@ -1,12 +1,15 @@
 //! The limits of HTTP/2, against peers that write their frames by hand: a library would not let them.
 //! Each of these ends because the server closes the connection.
 
+use std::time::Duration;
+
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    time::timeout,
 };
 
 use super::assert_still_works;
@@ -19,6 +22,7 @@ const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GO_AWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 /// `GET / http` of the static table, and an authority: a whole request.
 const REQUEST: &[u8] = b"\x82\x86\x84\x41\x01x";
@@ -26,6 +30,17 @@ const REQUEST: &[u8] = b"\x82\x86\x84\x41\x01x";
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A header that is not in a table.
+fn field(name: &str, value: &str) -> Vec<u8> {
+    let length = |text: &str| match text.len() {
+        small @ ..127 => vec![u8::try_from(small).unwrap()],
+        more => {
+            vec![127, 128 | u8::try_from((more - 127) % 128).unwrap(), u8::try_from((more - 127) / 128).unwrap()]
+        }
+    };
+    [&[0x10][..], &length(name), name.as_bytes(), &length(value), value.as_bytes()].concat()
 }
 
 /// A connection that has said hello.
@@ -39,6 +54,20 @@ async fn connect(world: &World) -> (OwnedReadHalf, OwnedWriteHalf) {
 async fn keep_sending(mut writer: OwnedWriteHalf, mut next: impl FnMut() -> Vec<u8>) {
     while writer.write_all(&next()).await.is_ok() {
         tokio::task::yield_now().await;
+    }
+}
+
+/// What the next frame of this kind that the server sends says.
+async fn next_of(kind: u8, reader: &mut OwnedReadHalf) -> Vec<u8> {
+    loop {
+        let mut head = [0; 9];
+        reader.read_exact(&mut head).await.unwrap();
+        let length = usize::try_from(u32::from_be_bytes([0, head[0], head[1], head[2]])).unwrap();
+        let mut payload = vec![0; length];
+        reader.read_exact(&mut payload).await.unwrap();
+        if head[3] == kind {
+            return payload;
+        }
     }
 }
 
@@ -59,9 +88,15 @@ async fn all_frames(mut reader: OwnedReadHalf) -> Vec<(u8, Vec<u8>)> {
 /// The error code of the last words.
 fn last_words(frames: &[(u8, Vec<u8>)]) -> Option<u32> {
     let (_, payload) = frames.iter().rfind(|(kind, _)| *kind == GO_AWAY)?;
-    Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()))
+    Some(number(&payload[4..8]))
 }
 
+fn number(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes.try_into().unwrap())
+}
+
+const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,6 +114,51 @@ async fn protocol43_streams_that_are_opened_and_reset_end_the_connection() {
     })
     .await;
     assert_eq!(last_words(&frames.await.unwrap()), Some(ENHANCE_YOUR_CALM));
+    assert_still_works(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_a_hundred_errors_are_answered_with_a_reset_and_the_next_one_ends_the_connection() {
+    let world = World::sqlite(&[]).await;
+    let (mut reader, mut writer) = connect(&world).await;
+    // A content-length of 1, and no body.
+    let wrong = [REQUEST, b"\x0f\x0d\x01\x31"].concat();
+    for stream in (1..200).step_by(2) {
+        writer.write_all(&frame(HEADERS, 5, stream, &wrong)).await.unwrap();
+        assert_eq!(number(&next_of(RESET, &mut reader).await), PROTOCOL_ERROR, "{stream}");
+    }
+    writer.write_all(&frame(HEADERS, 5, 201, REQUEST)).await.unwrap();
+    assert!(!next_of(HEADERS, &mut reader).await.is_empty(), "a right one is answered");
+    writer.write_all(&frame(HEADERS, 5, 203, &wrong)).await.unwrap();
+    assert_eq!(last_words(&all_frames(reader).await), Some(ENHANCE_YOUR_CALM));
+    assert_still_works(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn protocol43_256_kib_of_bodies_that_nobody_reads_are_taken_in_and_more_ends_the_connection() {
+    let world = World::sqlite(&[]).await;
+    // Whose session it is is looked up before a body is read, and waits for one of these.
+    let mut held = Vec::new();
+    while let Ok(tx) = timeout(Duration::from_millis(500), world.app.store.read()).await {
+        held.push(tx.unwrap());
+    }
+    let (mut reader, mut writer) = connect(&world).await;
+    let more = number(&next_of(WINDOW_UPDATE, &mut reader).await);
+    assert_eq!(65_535 + more, 256 * 1024, "the server says how much it takes");
+    let (path, cookie) = (field(":path", "/api/v1/session/end"), field("cookie", "__Host-portcullis=x"));
+    let head = [&b"\x83\x86\x41\x01x"[..], &path, &cookie].concat();
+    let half = "x".repeat(16 * 1024).into_bytes();
+    for stream in (1..16).step_by(2) {
+        let body = [frame(DATA, 0, stream, &half), frame(DATA, 1, stream, &half)].concat();
+        writer.write_all(&[frame(HEADERS, 4, stream, &head), body].concat()).await.unwrap();
+    }
+    // When this is answered all of it was taken in.
+    writer.write_all(&frame(PING, 0, 0, &[7; 8])).await.unwrap();
+    while next_of(PING, &mut reader).await != [7_u8; 8] {}
+    let beyond = [frame(HEADERS, 4, 17, &head), frame(DATA, 1, 17, b"x")].concat();
+    writer.write_all(&beyond).await.unwrap();
+    assert_eq!(last_words(&all_frames(reader).await), Some(FLOW_CONTROL_ERROR));
+    drop(held);
     assert_still_works(&world).await;
 }
 
@@ -118,19 +198,8 @@ async fn protocol43_an_http2_client_that_answers_no_ping_is_closed() {
     let (reader, mut writer) = connect(&world).await;
     let pair = format!("{}:{}", key.client_id, key.client_secret);
     let basic = format!("Basic {}", base64::Engine::encode(&base64::prelude::BASE64_STANDARD, pair));
-    let text = |name: &str, value: &str| {
-        let length = |text: &str| match text.len() {
-            small @ ..127 => vec![u8::try_from(small).unwrap()],
-            more => vec![
-                127,
-                128 | u8::try_from((more - 127) % 128).unwrap(),
-                u8::try_from((more - 127) / 128).unwrap(),
-            ],
-        };
-        [&[0x10][..], &length(name), name.as_bytes(), &length(value), value.as_bytes()].concat()
-    };
-    let path = text(":path", "/oauth/revocations");
-    let head = [&b"\x82\x86\x41\x01x"[..], &path, &text("authorization", &basic)].concat();
+    let path = field(":path", "/oauth/revocations");
+    let head = [&b"\x82\x86\x41\x01x"[..], &path, &field("authorization", &basic)].concat();
     writer.write_all(&frame(HEADERS, 5, 1, &head)).await.unwrap();
     let frames = all_frames(reader).await;
     assert!(frames.iter().any(|(kind, _)| *kind == DATA), "the feed was there: {frames:?}");
