@@ -34,6 +34,10 @@ const SETTLE_LIMIT: u32 = 60;
 
 /// How often a hold is lifted until all servers are content: once for each of two, and once to spare.
 const LIFTS: u32 = 4;
+/// For how many seconds at least a hold is waited for: each server looks for itself every five.
+const NOTICED_WITHIN: u32 = 8;
+/// What the servers are called, and their data folders.
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// What all scenarios of a run share.
 pub struct Lab {
@@ -178,7 +182,7 @@ impl Arena {
         let data = folder.path().join("data");
         let (mut proxy, mut through) = (None, None);
         let base = match &plan.cluster {
-            None => Base::Sqlite(data.join("portcullis.db")),
+            None => Base::Sqlite(data.join(NAMES[0]).join("portcullis.db")),
             Some(cluster) => {
                 let url = database(cluster, crate::outside::random()?).await?;
                 let between = Proxy::start(cluster.port()?).await?;
@@ -253,12 +257,12 @@ impl Arena {
             lab.bug.iter().map(|bug| ("PORTCULLIS_TEST_BUG".to_owned(), (*bug).to_owned())).collect();
         let program = lab.program.clone();
         let site = Site { program, folder, public_url, settings, environment };
-        let names = ["a", "b", "c", "d"];
-        let nodes = addresses
-            .iter()
-            .zip(names)
-            .map(|(address, name)| Node::new(name, *address, database, &site, logs))
-            .collect();
+        let mut nodes = Vec::new();
+        for (address, name) in addresses.iter().zip(NAMES) {
+            // As on machines of their own: each notes in its own folder what it acknowledged.
+            std::fs::create_dir_all(site.folder.join(name))?;
+            nodes.push(Node::new(name, *address, database, &site, logs));
+        }
         Ok((nodes, balancer))
     }
 
@@ -341,41 +345,37 @@ impl Arena {
         Load::start(workers, &self.desk)
     }
 
-    /// Whether a server's database is on hold.
-    ///
-    /// # Errors
-    /// When it cannot be asked.
-    async fn is_on_hold(&self, at: usize) -> anyhow::Result<bool> {
-        let shown = self.nodes[at].run(&["hold", "show"], "").await?;
-        Ok(!shown.said.contains("is not on hold"))
+    /// Whether the database comes to be on hold. The command only reads: it is the servers that notice.
+    async fn comes_on_hold(&self) -> anyhow::Result<bool> {
+        for _ in 0..NOTICED_WITHIN {
+            sleep(Duration::from_secs(1)).await;
+            let shown = self.nodes[0].run(&["hold", "show"], "").await?;
+            if shown.code != 0 {
+                bail!("it is not known whether the database is on hold: {}", shown.said);
+            }
+            if !shown.said.contains("is not on hold") {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// After acts may have been lost: sees that the servers notice, and lifts the hold as an operator does who
-    /// has answered for it, until all of them are content. Gives whether there was one.
+    /// After acts may have been lost: sees whether the servers notice, and lifts the hold as an operator does
+    /// who has answered for it, until all of them are content. Gives whether there was one.
     ///
     /// # Errors
     /// When the servers do not become content.
-    pub async fn lift_holds(&mut self) -> anyhow::Result<bool> {
-        let mut was_on_hold = false;
-        for _ in 0..LIFTS {
-            // Each server looks for itself every five seconds.
-            sleep(Duration::from_secs(6)).await;
-            let mut found = false;
-            for at in 0..self.nodes.len() {
-                if self.is_on_hold(at).await? {
-                    found = true;
-                    let lifted = self.nodes[at].run(&["hold", "lift", "--nothing-was-stopped"], "").await?;
-                    if lifted.code != 0 && !lifted.said.contains("is not on hold") {
-                        bail!("the hold cannot be lifted: {}", lifted.said);
-                    }
-                }
-            }
-            was_on_hold |= found;
-            if !found {
-                for node in &self.nodes {
+    pub async fn lift_holds(&self) -> anyhow::Result<bool> {
+        for lifted in 0..LIFTS {
+            if !self.comes_on_hold().await? {
+                for node in self.nodes.iter().filter(|node| node.is_running()) {
                     node.recover().await?;
                 }
-                return Ok(was_on_hold);
+                return Ok(lifted > 0);
+            }
+            let done = self.nodes[0].run(&["hold", "lift", "--nothing-was-stopped"], "").await?;
+            if done.code != 0 {
+                bail!("the hold cannot be lifted: {}", done.said);
             }
         }
         bail!("the servers put the database on hold again and again")
@@ -500,6 +500,9 @@ impl Arena {
     /// As [`Arena::finish`].
     pub async fn finish_with(mut self, facts: &Facts) -> anyhow::Result<Report> {
         let mut report = std::mem::take(&mut self.report);
+        if report.faults == 0 {
+            report.violations.push("nothing was broken, so nothing is known".to_owned());
+        }
         report.violations.extend(facts.inner_violations());
         while let Ok(what) = self.hear.try_recv() {
             report.violations.push(what);

@@ -28,7 +28,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 pub struct Site {
     /// The program.
     pub program: PathBuf,
-    /// The data folder: the database of SQLite, and the master key.
+    /// Where the master key of all is, and the data folder of each, called like the server.
     pub folder: PathBuf,
     /// What people and programs call the servers.
     pub public_url: String,
@@ -96,7 +96,8 @@ impl Node {
         let mut command = Command::new(&self.site.program);
         command.env_clear().args(words).kill_on_drop(true);
         command.envs(self.site.environment.iter().cloned()).envs(self.environment.iter().cloned());
-        command.arg(format!("--data-dir={}", self.site.folder.display()));
+        command.arg(format!("--data-dir={}", self.site.folder.join(&self.name).display()));
+        command.arg(format!("--master-key-file={}", self.site.folder.join("master.key").display()));
         command.arg(format!("--listen={}", self.address));
         command.arg(format!("--public-url={}", self.site.public_url));
         if let Some(database) = &self.database {
@@ -127,16 +128,35 @@ impl Node {
         Ok(Answered { code: output.status.code().unwrap_or(-1), said })
     }
 
+    fn spawn(&self) -> anyhow::Result<Child> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = self.command(&["serve"]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().context("cannot start the server")
+    }
+
+    /// Starts the server without waiting for it: on hold it is not ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch(&mut self) -> anyhow::Result<()> {
+        self.child = Some(self.spawn()?);
+        Ok(())
+    }
+
+    /// Whether it was started, and neither killed nor told to end since.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// Starts the server and waits until it is ready: the time that took.
     ///
     /// # Errors
     /// When it ends, or is not ready in a minute.
     pub async fn start(&mut self) -> anyhow::Result<Duration> {
         let began = outside::instant();
-        let log = File::options().create(true).append(true).open(&self.log)?;
-        let mut command = self.command(&["serve"]);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let mut child = command.spawn().context("cannot start the server")?;
+        let mut child = self.spawn()?;
         while !is_ready(self.address).await {
             if let Some(status) = child.try_wait()? {
                 bail!("server {} ended before it was ready: {status}; see {}", self.name, self.log.display());

@@ -1,6 +1,5 @@
-//! Three defects that the checker of `crates/faults` must find (ADR 0026). They are there with the feature
-//! `seeded-bugs` alone, which nothing that is shipped has, and do nothing until `PORTCULLIS_TEST_BUG`
-//! names one.
+//! Four defects that `crates/faults` must find (ADR 0026). They are there with the feature `seeded-bugs`
+//! alone, which nothing that is shipped has, and do nothing until `PORTCULLIS_TEST_BUG` names one.
 
 use std::{
     collections::HashMap,
@@ -53,6 +52,11 @@ pub(crate) fn cached(credential: &Credential, standing: Standing, now: Timestamp
         *kept = (now, standing);
     }
     kept.1
+}
+
+/// `no-mark`: nothing is noted of what was acknowledged, and nothing is looked for.
+pub(crate) fn notes_nothing() -> bool {
+    is("no-mark")
 }
 
 /// `early-acknowledgement`: an act is committed after whoever asked was told that it is done.

@@ -31,7 +31,9 @@ pub(super) async fn run(lab: &Lab, name: &str, rounds: u32, seed: u64) -> anyhow
     let cluster = lab.cluster().await?;
     let mut arena =
         Arena::build(lab, Plan { nodes: 2, cluster: Some(cluster.clone()), ..Plan::new(name, seed) }).await?;
+    let mut aimed = false;
     for way in WAYS.into_iter().cycle().take(rounds as usize) {
+        aimed |= matches!(way, Way::CutAtCommit | Way::CutAtEveryCommit);
         let load = arena.load()?;
         arena.pause(200, 500).await;
         go_away(&mut arena, &cluster, way).await?;
@@ -46,6 +48,9 @@ pub(super) async fn run(lab: &Lab, name: &str, rounds: u32, seed: u64) -> anyhow
     }
     let cut = arena.proxy.as_ref().map_or(0, crate::proxy::Proxy::commits_cut);
     arena.report.notes.push(format!("{cut} commits carried out without an answer"));
+    if aimed && cut == 0 {
+        arena.report.violations.push("no commit was cut, so nothing is known of them".to_owned());
+    }
     arena.finish().await
 }
 

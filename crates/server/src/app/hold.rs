@@ -59,6 +59,10 @@ pub async fn watch(app: Arc<App>) {
 /// # Errors
 /// The database's, or the mark's.
 pub(crate) async fn settle(store: &Store, clock: &Clock) -> Result<(), Failure> {
+    #[cfg(feature = "seeded-bugs")]
+    if crate::seeded::notes_nothing() {
+        return Ok(());
+    }
     let settled = store.settle(clock.random(), clock.now()).await.map_err(|error| match error {
         OpenError::Store(error) => error.into(),
         other => Failure::Internal(other.to_string()),
