@@ -217,6 +217,23 @@ fn a_backup_that_does_not_fit_says_so_and_leaves_nothing() {
     assert!(files(&target).is_empty(), "{:?}", files(&target));
 }
 
+/// Killed after the backup had got its name, before the name it was made under was taken away.
+#[test]
+fn a_backup_that_was_moved_is_not_written_over_by_the_next_one_of_its_name() {
+    let process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    let file = backup(&process, "copy.db");
+    let (part, moved) = (format!("{file}.part"), process.folder().join("moved.db"));
+    std::fs::hard_link(&file, &part).unwrap();
+    std::fs::rename(&file, &moved).unwrap();
+    let before = std::fs::read(&moved).unwrap();
+    process.super_admin("joao@acme.example", PASSWORD);
+    backup(&process, "copy.db");
+    assert!(std::fs::read(&moved).unwrap() == before, "the one that was moved is as it was");
+    assert!(std::fs::read(&file).unwrap() != before, "the new one is new");
+    assert!(!Path::new(&part).exists());
+}
+
 #[test]
 fn killed_in_the_middle_a_backup_is_whole_or_not_there_and_a_restore_leaves_the_old_or_the_new_database() {
     let process = Process::new(&[]);
