@@ -92,6 +92,9 @@ fn record(what: &Replayed, now: jiff::Timestamp) -> Entry {
         Replayed::WaysIn(id) => entry(Event::ClientKeyBound, id, now),
         Replayed::Token(jti) => entry(Event::TokenRevoked, &jti.to_string(), now),
         Replayed::Api(identifier) => entry(Event::ApiRemoved, identifier, now),
+        Replayed::BoundOnly(identifier) => {
+            entry(Event::ApiChanged, identifier, now).with("requires_dpop", "false -> true")
+        }
         Replayed::ApiKey(id) => entry(Event::ApiKeyRemoved, id, now),
         Replayed::Identity(user) => entry(Event::IdentityLinked, &user.to_string(), now).with("what", "unlinked"),
         Replayed::Provider(name) => entry(Event::ProviderChanged, name, now).with("what", "removed"),

@@ -115,6 +115,7 @@ async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brin
     let lifted = process.run_here(&["hold", "lift", "--replay-from", &old], "");
     assert_eq!(lifted.code, 0, "{lifted:?}");
     assert!(lifted.out.contains(&format!("Revocation of credentials of {}", second.0)), "{lifted:?}");
+    assert!(lifted.out.contains("only that an API requires DPoP is replayed"), "{lifted:?}");
     for client in [&first, &second, &third] {
         let (status, body) = ask(&process.url(), client).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
