@@ -36,7 +36,7 @@ pub struct Hold {
 }
 
 /// Why a hold was not lifted. The text is for the operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LiftRefused {
     /// There is nothing to lift.
     #[error("The database is not on hold. Nothing was changed.")]
@@ -48,15 +48,23 @@ pub enum LiftRefused {
          Nothing was changed."
     )]
     NotLater,
+    /// A signing key that was withdrawn since cannot be withdrawn here: no other one could sign.
+    #[error(
+        "Signing key {0} was withdrawn since, and here no other one of its algorithm is there to sign in its place. \
+         Nothing was changed. Try again: each command makes the keys that APIs need. If no API uses the algorithm, \
+         name the credentials that were revoked since instead, let an API use it, and run `portcullis keys withdraw`."
+    )]
+    KeyStays(String),
 }
 
 impl LiftRefused {
     /// The word for programs.
     #[must_use]
-    pub fn code(self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::NotOnHold => "not_on_hold",
             Self::NotLater => "not_a_later_state",
+            Self::KeyStays(_) => "key_stays",
         }
     }
 }

@@ -257,7 +257,8 @@ impl Tx {
 
     /// Notes on credentials that expire by an instant, and were not reminded of with as few days,
     /// that their owners are told now, and gives those. Of many at once each is given to one. Only
-    /// what has not expired and was not revoked, of owners who are not deleted; at most `limit`.
+    /// what has not expired and was not revoked, of owners who are not deleted; at most `limit`. On hold
+    /// none (H-1).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -273,6 +274,7 @@ impl Tx {
                    AND k.expires_at > $2 AND k.expires_at <= $3 AND u.status <> 'deleted' \
                    AND (k.notified_days IS NULL OR k.notified_days > $1) ORDER BY k.expires_at, k.id LIMIT $4) \
                    AND (notified_days IS NULL OR notified_days > $1) \
+                   AND NOT EXISTS (SELECT 1 FROM installation WHERE held_since IS NOT NULL) \
                    RETURNING id AS credential_id, owner_id, client_id, digest, digest_key_id, generated_at, \
                    expires_at, retired_at, revoked_at, revoked_reason, key_jwk, key_thumbprint, key_bound_at, \
                    secret_off_at";

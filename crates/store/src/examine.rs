@@ -4,6 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
+use portcullis_domain::hold::Hold;
 use sqlx::{
     ConnectOptions, Connection, PgConnection, Row, SqliteConnection,
     postgres::{PgConnectOptions, PgRow, PgSslMode},
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     error::{OpenError, StoreError},
+    hold::{HELD, HeldRow, hold_of},
     installation::instant,
     open::{Database, POSTGRES, SQLITE, newest},
 };
@@ -24,6 +26,8 @@ pub struct Examined {
     pub schema: SchemaFacts,
     /// The instant of the last audit record (UTC), if there is one.
     pub last_record_at: Option<Timestamp>,
+    /// That it is on hold, if it is.
+    pub hold: Option<Hold>,
     /// What only the one or the other has.
     pub server: ServerFacts,
 }
@@ -114,11 +118,12 @@ pub async fn examine(database: &Database, patience: Duration) -> Result<Examined
     timeout(limit, asking).await.unwrap_or_else(|_| Err(StoreError::timed_out().into()))
 }
 
-/// What is there is read; a table that is not there is an older schema's, or nobody's.
+/// What is there is read; a table or column that is not there is an older schema's, or nobody's.
 fn if_there<T>(answer: Result<Option<T>, sqlx::Error>) -> Result<Option<T>, sqlx::Error> {
     match answer {
         Err(sqlx::Error::Database(e))
-            if e.code().as_deref() == Some("42P01") || e.message().starts_with("no such table") =>
+            if matches!(e.code().as_deref(), Some("42P01" | "42703"))
+                || ["no such table", "no such column"].iter().any(|words| e.message().starts_with(words)) =>
         {
             Ok(None)
         }
@@ -154,10 +159,12 @@ async fn examine_sqlite(file: &Path, patience: Duration) -> Result<Examined, Ope
     let version = if_there(sqlx::query_scalar(VERSION).fetch_optional(&mut c).await)?;
     let works_with = if_there(sqlx::query_scalar(WORKS_WITH).fetch_optional(&mut c).await)?;
     let last: Option<Option<i64>> = if_there(sqlx::query_scalar(LAST_RECORD).fetch_optional(&mut c).await)?;
+    let held: Option<HeldRow> = if_there(sqlx::query_as(HELD).fetch_optional(&mut c).await)?;
     c.close().await?;
     Ok(Examined {
         schema: SchemaFacts { version: version.unwrap_or(0), known: newest(&SQLITE), works_with },
         last_record_at: last.flatten().map(instant).transpose()?,
+        hold: held.map(hold_of).transpose()?,
         server: ServerFacts::Sqlite(SqliteFacts { damage, log_bytes, bytes }),
     })
 }
@@ -172,11 +179,13 @@ async fn examine_postgres(url: &str) -> Result<Examined, OpenError> {
     let version = if_there(sqlx::query_scalar(VERSION).fetch_optional(&mut c).await)?;
     let works_with = if_there(sqlx::query_scalar(WORKS_WITH).fetch_optional(&mut c).await)?;
     let last: Option<Option<i64>> = if_there(sqlx::query_scalar(LAST_RECORD).fetch_optional(&mut c).await)?;
+    let held: Option<HeldRow> = if_there(sqlx::query_as(HELD).fetch_optional(&mut c).await)?;
     let facts = postgres_facts(&mut c, is_verified).await?;
     c.close().await?;
     Ok(Examined {
         schema: SchemaFacts { version: version.unwrap_or(0), known: newest(&POSTGRES), works_with },
         last_record_at: last.flatten().map(instant).transpose()?,
+        hold: held.map(hold_of).transpose()?,
         server: ServerFacts::Postgres(Box::new(facts)),
     })
 }

@@ -99,19 +99,25 @@ const POSTGRES_PLACE: &str = "SELECT system_identifier || '/' || (SELECT oid FRO
      current_database()) AS place, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint \
      AS timeline FROM pg_control_system()";
 
+/// That the database is on hold, if it is: a [`HeldRow`].
+pub(crate) const HELD: &str =
+    "SELECT held_since, held_why, held_after FROM installation WHERE held_since IS NOT NULL";
+
+/// Since when, why, and the last audit record before.
+pub(crate) type HeldRow = (i64, String, i64);
+
+pub(crate) fn hold_of((since, why, after): HeldRow) -> Result<Hold, StoreError> {
+    let why = Why::from_code(&why).ok_or_else(|| corrupt("reason of the hold", &why))?;
+    Ok(Hold { since: instant(since)?, why, after })
+}
+
 impl Tx {
     /// That the database is on hold, if it is.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn hold(&mut self) -> Result<Option<Hold>, StoreError> {
-        let sql = "SELECT held_since, held_why, held_after FROM installation WHERE held_since IS NOT NULL";
-        let row = query!(self, fetch_optional as (i64, String, i64), sql)?;
-        row.map(|(since, why, after)| {
-            let why = Why::from_code(&why).ok_or_else(|| corrupt("reason of the hold", &why))?;
-            Ok(Hold { since: instant(since)?, why, after })
-        })
-        .transpose()
+        query!(self, fetch_optional as HeldRow, HELD)?.map(hold_of).transpose()
     }
 
     /// The credentials that would work if the hold were lifted now, or would be suspended, after a Client

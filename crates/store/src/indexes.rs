@@ -49,16 +49,14 @@ const MADE: &str = "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.
 /// Makes the indexes that are missing; of long tables only `long` ones, without keeping anybody from
 /// writing. Gives how many it made. None when another node is at it.
 async fn make(connection: &mut PgConnection, long: bool) -> Result<u32, sqlx::Error> {
-    let made: Vec<String> = sqlx::query_scalar(MADE).fetch_all(&mut *connection).await?;
-    let missing: Vec<_> = INDEXES.iter().filter(|(name, ..)| !made.iter().any(|m| m == name)).collect();
-    if missing.is_empty() {
-        return Ok(0);
-    }
     let is_ours: bool =
         sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *connection).await?;
     if !is_ours {
         return Ok(0);
     }
+    // Looked at under the lock: what another node has just made is not made again.
+    let made: Vec<String> = sqlx::query_scalar(MADE).fetch_all(&mut *connection).await?;
+    let missing: Vec<_> = INDEXES.iter().filter(|(name, ..)| !made.iter().any(|m| m == name)).collect();
     let mut count = 0;
     for (name, table, on) in missing {
         let rows = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} LIMIT {}) s", SHORT + 1);

@@ -128,7 +128,7 @@ impl Tx {
     }
 
     /// Takes the mail that is due longest, if there is one: it is nobody else's until `lease`,
-    /// when it is due again unless it was sent.
+    /// when it is due again unless it was sent. On hold none is taken (H-1).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -139,6 +139,7 @@ impl Tx {
     ) -> Result<Option<DueMail>, StoreError> {
         let sql = "UPDATE mails SET next_try_at = $2, tries = tries + 1 WHERE id = (SELECT id FROM mails \
                    WHERE next_try_at <= $1 ORDER BY next_try_at, id LIMIT 1) AND next_try_at <= $1 \
+                   AND NOT EXISTS (SELECT 1 FROM installation WHERE held_since IS NOT NULL) \
                    RETURNING id, recipient, kind, queued_at, sealed, sealed_by, tries";
         let row = query!(self, fetch_optional as DueRow, sql, now.as_microsecond(), lease.as_microsecond())?;
         row.map(|r| {
@@ -183,7 +184,8 @@ impl Tx {
         query!(self, execute, sql, now.as_microsecond(), id).map(drop)
     }
 
-    /// Notes that a try failed, and when the next one is; without one the mail is given up.
+    /// Notes that a try failed, and when the next one is; without one the mail is given up. One that was
+    /// given up meanwhile stays so: a hold began (H-1).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -193,7 +195,8 @@ impl Tx {
         problem: &str,
         next_try_at: Option<Timestamp>,
     ) -> Result<(), StoreError> {
-        let sql = "UPDATE mails SET problem = $1, next_try_at = $2 WHERE id = $3 AND sent_at IS NULL";
+        // While it is leased there is a next try.
+        let sql = "UPDATE mails SET problem = $1, next_try_at = $2 WHERE id = $3 AND next_try_at IS NOT NULL";
         query!(self, execute, sql, problem, next_try_at.map(Timestamp::as_microsecond), id).map(drop)
     }
 

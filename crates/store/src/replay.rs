@@ -40,6 +40,8 @@ pub enum Replayed {
     Token(Uuid),
     /// An API was removed: its identifier.
     Api(String),
+    /// An API takes only tokens that are bound to a key: its identifier.
+    BoundOnly(String),
     /// A key of an API was removed, or ends: its id.
     ApiKey(String),
     /// An identity was unlinked: its user.
@@ -247,6 +249,13 @@ impl Act {
             if query!(self, execute, sql, at, id)? == 1 {
                 query!(self, execute, "DELETE FROM api_keys WHERE api_id = $1", id)?;
                 done.push(Replayed::Api(identifier));
+            }
+        }
+        let sql = "SELECT id, identifier FROM apis WHERE requires_dpop AND removed_at IS NULL ORDER BY id";
+        for (id, identifier) in query!(later, fetch_all as (Uuid, String), sql)? {
+            let sql = "UPDATE apis SET requires_dpop = TRUE WHERE id = $1 AND NOT requires_dpop";
+            if query!(self, execute, sql, id)? == 1 {
+                done.push(Replayed::BoundOnly(identifier));
             }
         }
         let sql = "SELECT id, ends_at FROM api_keys ORDER BY id";

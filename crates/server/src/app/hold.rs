@@ -8,7 +8,7 @@ use portcullis_domain::{
     audit::{By, Entry, Event, Origin},
     credentials::{ClientId, RevocationReason},
     hold::{Hold, LiftRefused, Why, replayed},
-    keys,
+    keys::{self, KeyRefused},
 };
 use portcullis_store::{Act, HeldCredential, LaterUser, OpenError, Replayed, Store, StoredKey, Tx};
 
@@ -93,6 +93,9 @@ fn record(what: &Replayed, now: jiff::Timestamp) -> Entry {
         Replayed::WaysIn(id) => entry(Event::ClientKeyBound, id, now),
         Replayed::Token(jti) => entry(Event::TokenRevoked, &jti.to_string(), now),
         Replayed::Api(identifier) => entry(Event::ApiRemoved, identifier, now),
+        Replayed::BoundOnly(identifier) => {
+            entry(Event::ApiChanged, identifier, now).with("requires_dpop", "false -> true")
+        }
         Replayed::ApiKey(id) => entry(Event::ApiKeyRemoved, id, now),
         Replayed::Identity(user) => entry(Event::IdentityLinked, &user.to_string(), now).with("what", "unlinked"),
         Replayed::Provider(name) => entry(Event::ProviderChanged, name, now).with("what", "removed"),
@@ -268,7 +271,11 @@ impl App {
         for kid in later.withdrawn_keys().await? {
             let present = keys_of(act).await?;
             let Some(key) = present.iter().find(|k| k.kid == kid) else { continue };
-            let Ok(withdrawal) = keys::withdraw(&present, key, now) else { continue };
+            let withdrawal = match keys::withdraw(&present, key, now) {
+                Ok(withdrawal) => withdrawal,
+                Err(KeyRefused::Over) => continue,
+                Err(_) => return Err(LiftRefused::KeyStays(kid).into()),
+            };
             let spare = spares.iter().position(|s| s.key.algorithm == key.algorithm);
             let spare = spares.swap_remove(spare.ok_or(Failure::Conflict)?);
             let entry = entry(Event::KeyWithdrawn, &kid, now);

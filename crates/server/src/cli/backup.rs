@@ -5,6 +5,7 @@
 use std::{
     fs::{File, TryLockError},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -69,6 +70,28 @@ fn private_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// The file that a backup is made in, for this command alone.
+fn locked(part: &Path, file: &Path) -> Result<File, String> {
+    for _ in 0..3 {
+        let lock = private_file(part).map_err(said(part))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => break,
+            Err(TryLockError::Error(e)) => return Err(said(part)(e)),
+        }
+        let ours = lock.metadata().map_err(said(part))?;
+        let is_there = part.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+        match (is_there, ours.nlink()) {
+            (true, 1) => return Ok(lock),
+            // A whole backup under another name: who made it was killed before this name was taken away.
+            (true, _) => std::fs::remove_file(part).map_err(said(part))?,
+            // Who had it took it away between the two, and the lock is on a file that nobody finds.
+            (false, _) => {}
+        }
+    }
+    Err(format!("another backup to {} is under way; nothing was changed", file.display()))
+}
+
 /// Removes what is there of a copy.
 fn clear(file: &Path) -> Result<(), String> {
     for path in [file.to_owned(), with_end(file, "-journal"), with_end(file, "-wal"), with_end(file, "-shm")] {
@@ -130,14 +153,7 @@ impl Backup {
         let store = open::existing(&config).await?;
         let keys = open::keys(&config)?;
         let part = with_end(file, ".part");
-        let lock = private_file(&part).map_err(said(&part))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(format!("another backup to {} is under way; nothing was changed", file.display()));
-            }
-            Err(TryLockError::Error(e)) => return Err(said(&part)(e)),
-        }
+        let lock = locked(&part, file)?;
         let made = make(&store, &part, &lock, file, keys).await;
         store.close().await;
         clear(&part)?;

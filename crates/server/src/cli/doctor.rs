@@ -95,6 +95,7 @@ async fn look(config: &Config, found: &mut Findings) {
     files::tls(config, found);
     let keys = files::master_key(config, found);
     files::data_folder(config, found);
+    files::mark(config, found);
     machine::open_files(config, found);
     machine::signing(&clock, found);
     machine::syncing(config, &clock, found);

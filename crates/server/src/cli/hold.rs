@@ -162,6 +162,10 @@ fn print_lifted(lifted: &Lifted) {
     }
     println!("The hold is lifted. {} acts were replayed; each is in the audit log.", lifted.acts.len());
     println!("Users whose role or password may have changed since, and were not replayed, are as they were then.");
+    println!(
+        "So are settings of APIs and sign-in providers that were made stricter since: scopes, lifespans, accounts \
+         for new users. Of those only that an API requires DPoP is replayed."
+    );
 }
 
 fn listed(file: &std::path::Path) -> Result<Vec<ClientId>, String> {

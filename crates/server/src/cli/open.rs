@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -102,8 +102,13 @@ pub async fn existing_to_change(config: &Config) -> Result<Store, String> {
     Ok(open(config, &Clock::system()).await?.store)
 }
 
+/// Where it is noted what was acknowledged.
+pub(crate) fn mark(config: &Config) -> PathBuf {
+    config.data_dir.join("portcullis.mark")
+}
+
 fn options(config: &Config) -> OpenOptions {
-    let mark = Some(config.data_dir.join("portcullis.mark"));
+    let mark = Some(mark(config));
     OpenOptions { connections: config.database_connections, mark, ..OpenOptions::default() }
 }
 

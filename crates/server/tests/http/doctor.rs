@@ -104,6 +104,7 @@ async fn what_is_wrong_with_files_keys_and_an_sqlite_database_is_seen_and_left_a
         .has("fine", "disk", "MiB free");
     report.has("fine", "schema", "version").timed("sync").has("fine", "master_key_ring", "1 keys");
     report.has("fine", "open_files", "allowed").has("fine", "last_record", "of 20");
+    report.has("fine", "hold", "not on hold").has("fine", "mark", "portcullis.mark");
     assert_eq!(listing(&process), before, "nothing was changed");
 
     let mail = ["--smtp-url=smtp://u:hunter2@127.0.0.1:1?tls=none", "--mail-from=p@acme.example"];
@@ -135,12 +136,22 @@ async fn what_is_wrong_with_files_keys_and_an_sqlite_database_is_seen_and_left_a
     std::fs::write(&key, "not a key\n").unwrap();
     Report::of(&process, &[]).has("wrong", "master_key", "");
     std::fs::write(&key, ring).unwrap();
+
+    // What no mode keeps from being read and written, whoever runs the test.
+    let mark = process.data("portcullis.mark");
+    std::fs::remove_file(&mark).unwrap();
+    std::fs::create_dir(&mark).unwrap();
+    Report::of(&process, &[]).has("wrong", "mark", "portcullis.mark: ");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_inside_an_sqlite_database_is_seen() {
     let process = Process::new(&[]);
     process.super_admin("maria@acme.example", "tide lantern walnut orbit");
+    assert_eq!(process.run_here(&["hold", "begin"], "").code, 0);
+    Report::of(&process, &[]).has("wrong", "hold", "because the operator put it on hold");
+    sqlite(&process, "ALTER TABLE installation DROP COLUMN held_since").await;
+    Report::of(&process, &[]).has("fine", "hold", "not on hold");
     sqlite(&process, "UPDATE audit_records SET at = at + 86400000000 WHERE seq = 1").await;
     Report::of(&process, &[]).has("wrong", "last_record", "and it is");
     sqlite(
@@ -201,7 +212,9 @@ async fn what_is_wrong_with_a_postgresql_is_seen() {
         "connections",
         "of",
     );
-    report.has("fine", "master_key_ring", "1 keys");
+    report.has("fine", "master_key_ring", "1 keys").has("fine", "hold", "not on hold");
+    assert_eq!(process.run_here(&["hold", "begin"], "").code, 0);
+    Report::of(&process, &[]).has("wrong", "hold", "because the operator put it on hold");
     Report::of(&process, &["--database-connections=500"]).has("wrong", "connections", "500");
 
     let none = "(NULL::text, NULL::text)";

@@ -13,7 +13,7 @@ use portcullis::{
 };
 use portcullis_domain::{
     accounts::{Role, Status},
-    audit::Event,
+    audit::{By, Entry, Event, Origin},
     credentials::ClientId,
     hold::{LiftRefused, Why},
 };
@@ -32,6 +32,7 @@ on_both! {
     h3_what_was_stopped_on_the_old_database_is_stopped_here_before_anything_works
     h3_a_database_that_is_not_a_later_state_is_refused
     h3_an_old_primary_is_replayed_from_though_the_new_one_went_on
+    h3_a_key_that_was_withdrawn_since_and_cannot_be_here_keeps_the_hold
 }
 
 /// Reads a stream up to its hello.
@@ -263,4 +264,24 @@ async fn h3_an_old_primary_is_replayed_from_though_the_new_one_went_on(world: Wo
     let lifted = copy.lift_hold(&Since { later: later(&world).await, ..Since::default() }).await.unwrap();
     let revoked = lifted.acts.iter().filter(|entry| entry.event == Event::CredentialRevoked);
     assert_eq!(revoked.map(|entry| entry.subject.as_str()).collect::<Vec<_>>(), [program.client_id.as_str()]);
+}
+
+async fn h3_a_key_that_was_withdrawn_since_and_cannot_be_here_keeps_the_hold(world: World) {
+    let operator = portcullis::app::keys::Doer::Operator;
+    let (copy, _folder) = copied(&world).await;
+    let world = world.another_node().await;
+    let keys = copy.signing_keys(operator).await.unwrap();
+    let kid = |signs: bool| keys.iter().find(|k| k.life.active_at.is_some() == signs).unwrap().kid.clone();
+    let (active, upcoming) = (kid(true), kid(false));
+    world.app.withdraw_key(operator, &active, "it leaked").await.unwrap();
+    // Here the one that would sign next is gone.
+    let now = copy.clock.now();
+    let mut act = copy.store.act_on_hold().await.unwrap();
+    act.withdraw_key(&upcoming, now).await.unwrap();
+    let gone = Entry::done(now, By::Operator, &Origin::default(), Event::KeyWithdrawn, upcoming.as_str());
+    act.commit(&[gone]).await.unwrap();
+
+    let refused = copy.lift_hold(&Since { later: later(&world).await, ..Since::default() }).await;
+    assert!(matches!(&refused, Err(Failure::Lift(LiftRefused::KeyStays(kid))) if *kid == active), "{refused:?}");
+    assert!(copy.hold().await.unwrap().is_some());
 }

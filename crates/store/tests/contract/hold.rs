@@ -6,15 +6,17 @@ use std::{
 };
 
 use portcullis_domain::{
+    apis::{Api, OWN, Settings},
     audit::{By, Event},
     hold::Why,
 };
-use portcullis_store::{Database, OpenOptions, Settled, Store, StoreError};
+use portcullis_store::{Database, OpenOptions, Replayed, Settled, Store, StoreError};
 
-use crate::support::{Fresh, at_once, keys, now, on_both, record, token};
+use crate::support::{Fresh, at_once, id, keys, now, on_both, own_api, record, token};
 
 on_both! {
     h1_on_hold_nothing_is_read_told_or_done_and_of_many_one_lifts_it
+    h3_an_api_that_has_come_to_require_dpop_requires_it_here_and_one_that_stopped_goes_on
     h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold
     h4_a_database_that_says_it_is_elsewhere_is_put_on_hold
 }
@@ -78,6 +80,29 @@ async fn h1_on_hold_nothing_is_read_told_or_done_and_of_many_one_lifts_it(fresh:
     assert!(tx.changes_after(0, before.0.head, 10).await.unwrap().is_none(), "another line");
     assert!(tx.changes_after(ends.line, before.0.head, 10).await.unwrap().is_some());
     assert!(tx.key_set_version().await.unwrap() > before.1 + 1000);
+}
+
+async fn h3_an_api_that_has_come_to_require_dpop_requires_it_here_and_one_that_stopped_goes_on(fresh: Fresh) {
+    let later = match &fresh.database {
+        Database::Sqlite(_) => Fresh::sqlite().await,
+        Database::Postgres(_) => Fresh::postgres().await,
+    };
+    let mut orders = Api { id: id(), settings: Settings::own("urn:orders".to_owned()), made_at: now() };
+    later.write(async |tx| tx.add_api(&orders).await.unwrap()).await;
+    orders.settings.requires_dpop = true;
+    fresh.write(async |tx| tx.add_api(&orders).await.unwrap()).await;
+    later.raw("UPDATE apis SET requires_dpop = TRUE WHERE identifier LIKE '%/api/v1'").await;
+
+    for expected in [&[Replayed::BoundOnly(own_api().settings.identifier)][..], &[]] {
+        let mut act = fresh.store.act().await.unwrap();
+        let done = act.replay_from(&mut later.store.read().await.unwrap(), now()).await.unwrap();
+        assert_eq!(done, expected);
+        act.commit(&[record(Event::HoldLifted, "database")]).await.unwrap();
+    }
+    for api in [OWN, orders.id] {
+        let found = fresh.read(async |tx| tx.api(api).await.unwrap()).await;
+        assert!(found.unwrap().settings.requires_dpop);
+    }
 }
 
 /// The same database as a program finds it that starts now.

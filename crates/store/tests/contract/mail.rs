@@ -14,6 +14,7 @@ on_both! {
     pages_of_the_outbox_lose_and_double_nobody
     mails_to_an_address_are_counted_by_kind_and_time
     old_mails_go_unless_they_wait
+    h1_on_hold_no_mail_is_taken_and_one_that_was_being_sent_stays_given_up
 }
 
 async fn queue(fresh: &Fresh, to: &str, kind: MailKind, seconds: i64) -> Uuid {
@@ -132,4 +133,21 @@ async fn old_mails_go_unless_they_wait(fresh: Fresh) {
     assert_eq!(fresh.write(async |tx| tx.drop_old_mails(now(), 9).await.unwrap()).await, 0);
     assert_eq!(fresh.write(async |tx| tx.drop_old_mails(after(1), 9).await.unwrap()).await, 1);
     assert_eq!(fresh.read(async |tx| tx.mails(None, 9).await.unwrap().len()).await, 1, "one waits");
+}
+
+async fn h1_on_hold_no_mail_is_taken_and_one_that_was_being_sent_stays_given_up(fresh: Fresh) {
+    fresh.store.claim([1; 16], now()).await.unwrap();
+    let sending = queue(&fresh, "maria@acme.example", MailKind::Invitation, 0).await;
+    take(&fresh.store, 0, 60).await.unwrap();
+    fresh.put_on_hold().await;
+    fresh.write(async |tx| tx.mail_failed(sending, "refused", Some(after(90))).await.unwrap()).await;
+    let given_up = fresh.read(async |tx| tx.mails(None, 9).await.unwrap()).await.pop().unwrap();
+    assert_eq!(given_up.next_try_at, None);
+    assert!(given_up.problem.contains("put on hold"), "{given_up:?}");
+
+    let queued = queue(&fresh, "ana@acme.example", MailKind::CredentialExpires, 0).await;
+    assert!(take(&fresh.store, 100, 200).await.is_none());
+    fresh.raw("UPDATE installation SET held_since = NULL, held_why = NULL, held_after = NULL").await;
+    assert_eq!(take(&fresh.store, 100, 200).await.map(|due| due.id), Some(queued));
+    assert!(take(&fresh.store, 199, 300).await.is_none());
 }

@@ -20,6 +20,7 @@ on_both! {
     a_first_password_is_for_who_is_pending_and_has_none
     what_opens_an_account_goes_with_its_deletion
     c6_each_reminder_is_taken_once_by_one_of_many
+    h1_on_hold_no_reminder_is_taken
 }
 
 /// How many active Super Admins can sign in.
@@ -250,4 +251,15 @@ async fn c6_each_reminder_is_taken_once_by_one_of_many(fresh: Fresh) {
     assert_eq!(take(fresh.store.clone(), 30).await, 0);
     assert_eq!(take(fresh.store.clone(), 1).await, 1, "the next one is another");
     assert_eq!(take(fresh.store.clone(), 7).await, 0, "never back to a longer one");
+}
+
+async fn h1_on_hold_no_reminder_is_taken(fresh: Fresh) {
+    fresh.store.claim([1; 16], now()).await.unwrap();
+    let maria = fresh.super_admin("maria@acme.example").await.id;
+    let until = fresh.credential(maria).await.expires_at;
+    fresh.put_on_hold().await;
+    let taken = async || fresh.write(async |tx| tx.take_expiring(30, now(), until, 9).await.unwrap().len()).await;
+    assert_eq!(taken().await, 0);
+    fresh.raw("UPDATE installation SET held_since = NULL, held_why = NULL, held_after = NULL").await;
+    assert_eq!(taken().await, 1, "its owner was not told");
 }

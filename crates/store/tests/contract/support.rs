@@ -12,6 +12,7 @@ use portcullis_domain::{
     audit::{By, Entry, Event, Origin},
     client_keys::Method,
     credentials::{CREDENTIAL_LASTS, ClientId, Credential},
+    hold::Why,
     secret::DigestKey,
 };
 use portcullis_store::{Act, Database, MasterKeys, NewToken, OpenOptions, Store, Tx};
@@ -85,6 +86,13 @@ impl Fresh {
         let out = work(&mut act).await;
         act.commit(&[record(Event::ProfileChanged, "test")]).await.unwrap();
         out
+    }
+
+    /// Puts the database on hold, as the operator does. It has been claimed.
+    pub(crate) async fn put_on_hold(&self) {
+        let mut act = self.store.act_on_hold().await.unwrap();
+        let entry = act.begin_hold(Why::Operator, By::Operator, now()).await.unwrap().unwrap();
+        act.commit(&[entry]).await.unwrap();
     }
 
     /// Runs a statement past the store, as an intruder or an operator would. Numbers only come

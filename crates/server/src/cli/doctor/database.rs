@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use portcullis_domain::keys::Kept;
+use portcullis_domain::{hold::Hold, keys::Kept};
 use portcullis_store::{
     Examined, MasterKeys, OpenError, OpenOptions, PostgresFacts, SchemaFacts, ServerFacts, SqliteFacts, Store,
     examine,
@@ -42,7 +42,7 @@ pub(super) async fn look(config: &Config, keys: Option<MasterKeys>, clock: &Cloc
         }
     };
     let after = clock.now();
-    let Examined { schema, last_record_at, server } = &examined;
+    let Examined { schema, last_record_at, hold, server } = &examined;
     match server {
         ServerFacts::Sqlite(facts) => sqlite(facts, found),
         ServerFacts::Postgres(facts) => {
@@ -52,6 +52,7 @@ pub(super) async fn look(config: &Config, keys: Option<MasterKeys>, clock: &Cloc
         }
     }
     last_record(*last_record_at, clock.now(), found);
+    on_hold(*hold, found);
     if schema_fits(*schema, found)
         && let Some(keys) = keys
     {
@@ -124,6 +125,14 @@ fn last_record(at: Option<Timestamp>, now: Timestamp, found: &mut Findings) {
     } else {
         found.fine(check, format!("of {at}"));
     }
+}
+
+fn on_hold(hold: Option<Hold>, found: &mut Findings) {
+    let check = "hold";
+    let Some(Hold { since, why, .. }) = hold else { return found.fine(check, "the database is not on hold") };
+    let remedy = "No token is issued and none is active. portcullis hold show says what would work, portcullis hold \
+                  lift --help how to go on.";
+    found.add(Level::Wrong, check, format!("on hold since {since}, because {}", why.label()), remedy);
 }
 
 fn postgres(config: &Config, facts: &PostgresFacts, found: &mut Findings) {

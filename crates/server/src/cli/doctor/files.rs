@@ -1,11 +1,16 @@
 //! Files: certificates, the master keys, the data folder.
 
-use std::{fs::Metadata, io::ErrorKind, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    fs::{File, Metadata},
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 use portcullis_store::{Database, MasterKeys};
 
 use super::{Findings, Level};
-use crate::{config::Config, http};
+use crate::{cli::open, config::Config, http};
 
 /// Below so much free space commits soon fail.
 const FULL: u64 = 100 << 20;
@@ -123,6 +128,22 @@ pub(super) fn data_folder(config: &Config, found: &mut Findings) {
         found.add(Level::Warning, check, format!("{shown} belongs to user {owner}"), remedy);
     }
     room(path, found);
+}
+
+/// Whether what is acknowledged can be noted, so that an older copy of the database is noticed (H-4).
+pub(super) fn mark(config: &Config, found: &mut Findings) {
+    let (check, path) = ("mark", open::mark(config));
+    // Opened as the server does; what is in it stays.
+    match File::options().read(true).write(true).open(&path) {
+        Ok(_) => found.fine(check, format!("{} can be written to", path.display())),
+        // The first start makes it.
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => {
+            let remedy = "The server notes there what it acknowledged, and may not start without: see its owner and \
+                          mode. Do not remove it: an older copy of the database is told by it.";
+            found.add(Level::Wrong, check, format!("{}: {e}", path.display()), remedy);
+        }
+    }
 }
 
 fn room(path: &Path, found: &mut Findings) {

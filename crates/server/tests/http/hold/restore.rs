@@ -115,6 +115,7 @@ async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brin
     let lifted = process.run_here(&["hold", "lift", "--replay-from", &old], "");
     assert_eq!(lifted.code, 0, "{lifted:?}");
     assert!(lifted.out.contains(&format!("Revocation of credentials of {}", second.0)), "{lifted:?}");
+    assert!(lifted.out.contains("only that an API requires DPoP is replayed"), "{lifted:?}");
     for client in [&first, &second, &third] {
         let (status, body) = ask(&process.url(), client).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
@@ -215,6 +216,23 @@ fn a_backup_that_does_not_fit_says_so_and_leaves_nothing() {
     let refused = process.run_with(&mut limited, "");
     assert_refused(&refused, &["the backup was not made"]);
     assert!(files(&target).is_empty(), "{:?}", files(&target));
+}
+
+/// Killed after the backup had got its name, before the name it was made under was taken away.
+#[test]
+fn a_backup_that_was_moved_is_not_written_over_by_the_next_one_of_its_name() {
+    let process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    let file = backup(&process, "copy.db");
+    let (part, moved) = (format!("{file}.part"), process.folder().join("moved.db"));
+    std::fs::hard_link(&file, &part).unwrap();
+    std::fs::rename(&file, &moved).unwrap();
+    let before = std::fs::read(&moved).unwrap();
+    process.super_admin("joao@acme.example", PASSWORD);
+    backup(&process, "copy.db");
+    assert!(std::fs::read(&moved).unwrap() == before, "the one that was moved is as it was");
+    assert!(std::fs::read(&file).unwrap() != before, "the new one is new");
+    assert!(!Path::new(&part).exists());
 }
 
 #[test]
