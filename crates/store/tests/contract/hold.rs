@@ -119,6 +119,11 @@ async fn h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold(fresh: Fr
     let act =
         async |store: &Store| store.act().await.unwrap().commit(&[record(Event::SignedIn, "x")]).await.unwrap();
     act(&store).await;
+    // On PostgreSQL another node that lost nothing. On SQLite there is one file, and one mark beside it.
+    let survivor = started(&fresh, &folder.path().join("survivor.mark")).await;
+    if fresh.store.has_many_writers() {
+        assert_eq!(settle(&survivor).await.hold, None);
+    }
     // As a restore to an earlier time does it.
     fresh.raw("CREATE TABLE saved AS SELECT * FROM audit_head").await;
     act(&store).await;
@@ -126,7 +131,6 @@ async fn h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold(fresh: Fr
     let another = started(&fresh, &mark_of_another).await;
     assert_eq!(settle(&another).await.hold, None);
     act(&another).await;
-    let survivor = started(&fresh, &folder.path().join("survivor.mark")).await;
     assert!(!store.lacks_what_was_noted().await.unwrap());
     assert_eq!(settle(&started(&fresh, &mark).await).await.hold, None, "restarted");
     fresh.raw("DELETE FROM audit_records WHERE seq > (SELECT seq FROM saved)").await;
@@ -134,9 +138,10 @@ async fn h4_a_database_that_lacks_what_was_acknowledged_is_put_on_hold(fresh: Fr
     fresh.raw("INSERT INTO audit_head SELECT * FROM saved").await;
     assert!(store.lacks_what_was_noted().await.unwrap(), "a node that runs sees it");
     // One that lost nothing does not, and goes on beyond all that the others noted.
-    assert_eq!(settle(&survivor).await.hold, None);
-    for _ in 0..5 {
-        act(&survivor).await;
+    if fresh.store.has_many_writers() {
+        for _ in 0..5 {
+            survivor.act().await.unwrap().commit(&[record(Event::SignedOut, "z")]).await.unwrap();
+        }
     }
     let refused = store.act().await.unwrap().commit(&[record(Event::SignedIn, "y")]).await;
     assert!(matches!(refused, Err(StoreError::OnHold)), "and acknowledges nothing in its place: {refused:?}");
