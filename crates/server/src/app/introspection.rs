@@ -42,7 +42,7 @@ impl App {
         }
         match self.judge_key(&proof).await {
             Ok(presented) => Ok(Asker::Api(presented)),
-            Err(refused) => Err(self.refuse_client(&proof, refused).await),
+            Err(refused) => Err(Box::pin(self.refuse_client(&proof, refused)).await),
         }
     }
 

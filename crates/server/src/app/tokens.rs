@@ -453,12 +453,12 @@ impl App {
     /// [`ClientRefused`]; the attempt is on record then, or counted among too many.
     pub async fn authenticate_client(&self, mut proof: ClientProof) -> Result<PresentedClient, ClientRefused> {
         if proof.is_too_long() {
-            return Err(self.refuse_client(&proof, ClientRefused::Unproven).await);
+            return Err(Box::pin(self.refuse_client(&proof, ClientRefused::Unproven)).await);
         }
         self.check_signature(&mut proof).await?;
         match self.judge_client(&proof).await {
             Ok(client) => Ok(client),
-            Err(refused) => Err(self.refuse_client(&proof, refused).await),
+            Err(refused) => Err(Box::pin(self.refuse_client(&proof, refused)).await),
         }
     }
 
@@ -468,12 +468,15 @@ impl App {
         let found = self.reads.client(&proof.client_id).await?;
         let client = self.issuer.gate.judge(proof, found.as_ref(), now)?;
         let Some(used) = proof.used() else { return Ok(client.clone()) };
-        let mut tx = self.store.write().await?;
-        let found = tx.presented_clients(&asked).await?.pop();
-        let client = self.issuer.gate.judge(proof, found.as_ref(), now)?;
-        let first = !tx.use_proofs(&[used]).await?.is_empty();
-        tx.commit().await?;
-        if first { Ok(client.clone()) } else { Err(ClientRefused::Replayed) }
+        Box::pin(async {
+            let mut tx = self.store.write().await?;
+            let found = tx.presented_clients(&asked).await?.pop();
+            let client = self.issuer.gate.judge(proof, found.as_ref(), now)?;
+            let first = !tx.use_proofs(&[used]).await?.is_empty();
+            tx.commit().await?;
+            if first { Ok(client.clone()) } else { Err(ClientRefused::Replayed) }
+        })
+        .await
     }
 
     /// Records a refusal before it is told, unless there were too many from there to record each.
@@ -516,8 +519,11 @@ impl App {
         // The key may have been withdrawn meanwhile, on any node.
         let latest = on_record.client.key_set;
         if latest > key_set {
-            let mut tx = self.store.read().await?;
-            if !self.signer.still_verifies(&mut tx, token, latest).await? {
+            let looking = async {
+                let mut tx = self.store.read().await?;
+                self.signer.still_verifies(&mut tx, token, latest).await
+            };
+            if !Box::pin(looking).await? {
                 return Ok(None);
             }
         }

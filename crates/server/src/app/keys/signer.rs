@@ -289,7 +289,8 @@ impl Signer {
         if loaded.version == version {
             return Ok(loaded);
         }
-        self.at(&mut self.store.read().await?, version).await
+        // Boxed: it is seldom needed, and room for it would be carried by every request.
+        Box::pin(async { self.at(&mut self.store.read().await?, version).await }).await
     }
 
     /// The claims of a token that a published key signed, whichever API it is for, and the version of
