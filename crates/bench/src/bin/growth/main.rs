@@ -210,9 +210,10 @@ fn figure(values: Vec<f64>) -> f64 {
 async fn tokens(args: &Args, empty: &Site, grown: &Site) -> anyhow::Result<String> {
     let (mut before, mut after) = (Vec::new(), Vec::new());
     for round in 1..=args.rounds {
-        before.push(empty.load(args.load()).await?.rps);
-        after.push(grown.load(args.load()).await?.rps);
-        eprintln!("round {round} of {}", args.rounds);
+        let (one, other) = (empty.load(args.load()).await?.rps, grown.load(args.load()).await?.rps);
+        eprintln!("round {round} of {}: {one:.0}/s, grown {other:.0}/s", args.rounds);
+        before.push(one);
+        after.push(other);
     }
     let ratio = figure(before.iter().zip(&after).map(|(before, after)| after / before).collect());
     Ok(format!(
@@ -228,19 +229,19 @@ async fn tokens(args: &Args, empty: &Site, grown: &Site) -> anyhow::Result<Strin
 async fn looks(args: &Args, empty: &Site, grown: &Site) -> anyhow::Result<String> {
     let here = pages(&grown.dir, args.sizes())?;
     let elsewhere = pages(&empty.dir, args.sizes())?;
-    let (mut at_empty, mut at_grown) =
-        (Visitor::sign_in(&empty.server).await?, Visitor::sign_in(&grown.server).await?);
+    let (at_empty, at_grown) = (Visitor::sign_in(&empty.server).await?, Visitor::sign_in(&grown.server).await?);
     let mut text = String::from(
         "\n| Page | Empty: median ms | Grown: first ms | Grown: median ms | Grown: p99 ms |\n|---|--:|--:|--:|--:|\n",
     );
     for (page, same) in here.iter().zip(&elsewhere) {
         let before = at_empty.look(same, args.looks).await?;
         let after = at_grown.look(page, args.looks).await?;
-        writeln!(
-            text,
+        let row = format!(
             "| {} | {:.1} | {:.1} | {:.1} | {:.1} |",
             page.name, before.median, after.first, after.median, after.p99
-        )?;
+        );
+        eprintln!("{row}");
+        writeln!(text, "{row}")?;
     }
     Ok(text)
 }
