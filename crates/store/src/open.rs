@@ -229,9 +229,9 @@ fn is_there(file: &Path) -> Result<bool, OpenError> {
     }
 }
 
-/// Up to this size the whole file is looked through at the start, which takes about 0.1 s; of a
-/// larger one only what nothing works without.
-const LOOKED_THROUGH: u64 = 64 * 1024 * 1024;
+/// Up to this size the whole file is looked through at the start, which takes some hundredths of a second;
+/// of a larger one only what nothing works without.
+const LOOKED_THROUGH: u64 = 16 * 1024 * 1024;
 
 /// Refuses a file that is not ours. An empty one is refused too: making a database over it would
 /// hide that one was lost.
