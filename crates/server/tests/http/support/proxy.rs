@@ -13,10 +13,10 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// The advisory lock that every act takes, as it goes over the wire (big-endian, `tx.rs`).
-pub const ACT: [u8; 8] = [0, 0, 0, 0, 0x50, 0x43, 0x4c, 1];
-/// The one that issuing tokens takes.
-pub const TOKENS: [u8; 8] = [0, 0, 0, 0, 0x50, 0x43, 0x4c, 2];
+/// The advisory lock that every act begins with (`tx.rs`).
+pub const ACT: [u8; 12] = *b"(1346587649)";
+/// The one that issuing tokens begins with.
+pub const TOKENS: [u8; 12] = *b"(1346587650)";
 
 /// When the connection of a transaction is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ struct Shared {
     /// has swallowed never speaks again.
     holes: AtomicU64,
     /// The next transaction that takes this lock is cut.
-    cut: Mutex<Option<([u8; 8], Moment)>>,
+    cut: Mutex<Option<([u8; 12], Moment)>>,
 }
 
 impl Proxy {
@@ -71,7 +71,7 @@ impl Proxy {
     }
 
     /// Cuts the next transaction that takes this lock.
-    pub fn cut(&self, lock: [u8; 8], moment: Moment) {
+    pub fn cut(&self, lock: [u8; 12], moment: Moment) {
         *self.shared.cut.lock().unwrap() = Some((lock, moment));
     }
 
@@ -91,7 +91,7 @@ impl Shared {
         let comes_through = || born.is_multiple_of(2) && self.holes.load(Ordering::SeqCst) == born;
         let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
         let mut server = TcpStream::connect(self.target).await.unwrap();
-        let mut locks: Vec<[u8; 8]> = Vec::new();
+        let mut locks: Vec<[u8; 12]> = Vec::new();
         loop {
             tokio::select! {
                 read = client.read(&mut up) => {
