@@ -232,6 +232,7 @@ fn way(facts: &PostgresFacts, found: &mut Findings) {
 async fn sealed(config: &Config, keys: MasterKeys, clock: &Clock, found: &mut Findings) {
     let check = "master_key_ring";
     let ids: Vec<String> = keys.ids().split(", ").map(str::to_owned).collect();
+    let current = keys.current_id().to_owned();
     let options = OpenOptions { only_look: true, ..OpenOptions::default() };
     let asking = async {
         let store = Store::open(&config.database, Arc::new(keys), &options).await?;
@@ -263,7 +264,9 @@ async fn sealed(config: &Config, keys: MasterKeys, clock: &Clock, found: &mut Fi
         found.add(level, check, seen, "Bring it back as a further line of the master key file.");
     }
     let is_needed = |id: &String| needs.iter().any(|n| n.key_id == *id || n.key_id.is_empty());
-    let unused: Vec<&str> = ids.iter().skip(1).filter(|id| !is_needed(id)).map(String::as_str).collect();
+    // What is current will be needed.
+    let unused: Vec<&str> =
+        ids.iter().filter(|id| **id != current && !is_needed(id)).map(String::as_str).collect();
     if unused.is_empty() {
         found.fine(check, format!("{} keys", ids.len()));
     } else {
