@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     accounts::StandingRow,
     error::{StoreError, corrupt},
-    hold::works,
+    hold::{unless_on_hold, works},
     installation::instant,
     tx::{Tx, query},
 };
@@ -269,15 +269,17 @@ impl Tx {
         until: Timestamp,
         limit: u32,
     ) -> Result<Vec<Credential>, StoreError> {
-        let sql = "UPDATE credentials SET notified_days = $1 WHERE id IN (SELECT k.id FROM credentials k \
+        let sql = concat!(
+            "UPDATE credentials SET notified_days = $1 WHERE id IN (SELECT k.id FROM credentials k \
                    JOIN users u ON u.id = k.owner_id WHERE k.revoked_at IS NULL AND k.retired_at IS NULL \
                    AND k.expires_at > $2 AND k.expires_at <= $3 AND u.status <> 'deleted' \
                    AND (k.notified_days IS NULL OR k.notified_days > $1) ORDER BY k.expires_at, k.id LIMIT $4) \
-                   AND (notified_days IS NULL OR notified_days > $1) \
-                   AND NOT EXISTS (SELECT 1 FROM installation WHERE held_since IS NOT NULL) \
-                   RETURNING id AS credential_id, owner_id, client_id, digest, digest_key_id, generated_at, \
+                   AND (notified_days IS NULL OR notified_days > $1) AND ",
+            unless_on_hold!(),
+            " RETURNING id AS credential_id, owner_id, client_id, digest, digest_key_id, generated_at, \
                    expires_at, retired_at, revoked_at, revoked_reason, key_jwk, key_thumbprint, key_bound_at, \
-                   secret_off_at";
+                   secret_off_at"
+        );
         let (now, until) = (now.as_microsecond(), until.as_microsecond());
         query!(self, fetch_all as CredentialRow, sql, days, now, until, i64::from(limit))?
             .into_iter()

@@ -87,12 +87,20 @@ macro_rules! select_held {
     };
 }
 
-/// Refuses on hold, for a statement that read `installation.held_since` along with what it was asked for: the
-/// one place in the store where H-1 is enforced, for all who issue, check, tell or act (sign-in and the sweep
-/// ask [`Tx::hold`]).
+/// Refuses on hold, for a statement that read `installation.held_since` along with what it was asked for. With
+/// [`unless_on_hold`] the place in the store where H-1 is enforced, for all who issue, check, tell or act
+/// (sign-in and the sweep ask [`Tx::hold`]).
 pub(crate) fn works(held_since: Option<i64>) -> Result<(), StoreError> {
     if held_since.is_some() { Err(StoreError::OnHold) } else { Ok(()) }
 }
+
+/// The same for a statement that takes up work and reads no such row: on hold it takes up none.
+macro_rules! unless_on_hold {
+    () => {
+        "NOT EXISTS (SELECT 1 FROM installation WHERE held_since IS NOT NULL)"
+    };
+}
+pub(crate) use unless_on_hold;
 
 /// Where a PostgreSQL database is: its cluster, itself, and its timeline.
 const POSTGRES_PLACE: &str = "SELECT system_identifier || '/' || (SELECT oid FROM pg_database WHERE datname = \

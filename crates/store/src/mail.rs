@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{StoreError, corrupt},
+    hold::unless_on_hold,
     installation::instant,
     seal::Sealed,
     tx::{Tx, query},
@@ -137,10 +138,12 @@ impl Tx {
         now: Timestamp,
         lease: Timestamp,
     ) -> Result<Option<DueMail>, StoreError> {
-        let sql = "UPDATE mails SET next_try_at = $2, tries = tries + 1 WHERE id = (SELECT id FROM mails \
-                   WHERE next_try_at <= $1 ORDER BY next_try_at, id LIMIT 1) AND next_try_at <= $1 \
-                   AND NOT EXISTS (SELECT 1 FROM installation WHERE held_since IS NOT NULL) \
-                   RETURNING id, recipient, kind, queued_at, sealed, sealed_by, tries";
+        let sql = concat!(
+            "UPDATE mails SET next_try_at = $2, tries = tries + 1 WHERE id = (SELECT id FROM mails \
+             WHERE next_try_at <= $1 ORDER BY next_try_at, id LIMIT 1) AND next_try_at <= $1 AND ",
+            unless_on_hold!(),
+            " RETURNING id, recipient, kind, queued_at, sealed, sealed_by, tries"
+        );
         let row = query!(self, fetch_optional as DueRow, sql, now.as_microsecond(), lease.as_microsecond())?;
         row.map(|r| {
             Ok(DueMail {

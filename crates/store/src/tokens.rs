@@ -6,6 +6,7 @@ use portcullis_domain::{
     client_keys::Method,
     tokens::{Audience, IssuedToken},
 };
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -143,19 +144,20 @@ const INSERT_LISTS: &str = concat!(
      $8::TEXT[])"
 );
 
-/// Runs what begins with [`insert_of`] on a connection.
-macro_rules! record {
-    ($connection:expr, $sql:expr, $tokens:expr) => {{
-        let mut query = sqlx::query(sqlx::AssertSqlSafe($sql));
-        for t in $tokens {
-            query = query.bind(t.jti).bind(t.credential).bind(t.api);
-            query = query.bind(t.issued_at.as_microsecond()).bind(t.expires_at.as_microsecond());
-            query = query.bind(t.ip.as_str()).bind(t.user_agent.as_str()).bind(t.method.code());
-        }
-        query.execute($connection)
-    }};
+/// Runs what begins with [`insert_of`] on SQLite.
+pub(crate) async fn record(
+    connection: &mut SqliteConnection,
+    sql: String,
+    tokens: &[NewToken],
+) -> Result<(), sqlx::Error> {
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for t in tokens {
+        query = query.bind(t.jti).bind(t.credential).bind(t.api);
+        query = query.bind(t.issued_at.as_microsecond()).bind(t.expires_at.as_microsecond());
+        query = query.bind(t.ip.as_str()).bind(t.user_agent.as_str()).bind(t.method.code());
+    }
+    query.execute(connection).await.map(drop)
 }
-pub(crate) use record;
 
 impl Tx {
     /// Puts tokens on record, all in one statement (L-4).
@@ -167,7 +169,7 @@ impl Tx {
             return Ok(());
         }
         match self.conn() {
-            Conn::Sqlite(connection) => record!(connection, insert_of(tokens.len()), tokens).await.map(drop),
+            Conn::Sqlite(connection) => record(connection, insert_of(tokens.len()), tokens).await,
             Conn::Postgres(connection, ear) => {
                 fn column<'a, T>(tokens: &'a [NewToken], of: impl Fn(&'a NewToken) -> T) -> Vec<T> {
                     tokens.iter().map(of).collect()

@@ -316,7 +316,7 @@ impl Tx {
         match self.link {
             Link::SqliteTx(mut turn) if !tokens.is_empty() => {
                 let sql = format!("{}; COMMIT", insert_of(tokens.len()));
-                record!(turn.connection(), sql, tokens).await.map(|_| turn.committed()).map_err(commit_failed)
+                record(turn.connection(), sql, tokens).await.map(|()| turn.committed()).map_err(commit_failed)
             }
             _ => {
                 self.record_tokens(tokens).await?;
