@@ -22,6 +22,7 @@ use crate::{
     app::{App, Caller, dpop},
     console,
     error::Failure,
+    http::Uses,
 };
 
 /// The session cookie. `__Host-` binds it to this host, to `/` and to secure transport.
@@ -49,17 +50,19 @@ pub enum Access {
 }
 
 /// What arrives with each connection: who is at the other end, and whether it came by TLS.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// The address at the other end of the connection.
     pub ip: IpAddr,
     /// Whether this server did the TLS.
     pub tls: bool,
+    /// What the connection is used for.
+    pub uses: Uses,
 }
 
 /// Where a request really came from, and whether it came by HTTPS. `X-Forwarded-*` is believed
 /// from trusted proxies only (protocol 42).
-fn arrival(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool) {
+fn arrival(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool) {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     let mut ip = peer.ip.to_canonical();
     if !is_trusted(&ip) {
@@ -86,9 +89,8 @@ fn arrival(peer: Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool)
 /// redirected: a secret sent in clear must not seem to work (protocol 15). `None` when it may go on.
 #[must_use]
 pub fn note_arrival(app: &App, request: &mut Request) -> Option<Problem> {
-    let peer = request.extensions().get::<Peer>().copied();
-    let peer = peer.unwrap_or(Peer { ip: IpAddr::from([0, 0, 0, 0]), tls: false });
-    let (ip, tls) = arrival(peer, request.headers(), &app.config.trusted_proxies);
+    let arrived = |peer: &Peer| arrival(peer, request.headers(), &app.config.trusted_proxies);
+    let (ip, tls) = request.extensions().get().map_or((IpAddr::from([0, 0, 0, 0]), false), arrived);
     if app.config.wants_tls() && !tls && !request.uri().path().starts_with("/health/") {
         return Some(Problem::plain_http());
     }
@@ -218,7 +220,8 @@ mod tests {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
-        arrival(Peer { ip: peer.parse().unwrap(), tls: false }, &headers, &trusted).0.to_string()
+        let peer = Peer { ip: peer.parse().unwrap(), tls: false, uses: Uses::default() };
+        arrival(&peer, &headers, &trusted).0.to_string()
     }
 
     #[test]

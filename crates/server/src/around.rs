@@ -2,9 +2,11 @@
 //! panic, and the headers that every response has (protocol 34, 42, 43).
 //!
 //! It is one service and not a stack of layers: the router clones and boxes each layer for each
-//! request, which for a token costs as much as the database does.
+//! request, which for a token costs as much as the database does. For the same reason what has nothing
+//! laid around it is answered without the router ([`routes::Direct`]).
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     future::Future,
     panic::AssertUnwindSafe,
@@ -16,13 +18,20 @@ use std::{
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
 use tower::Service;
 
-use crate::{access, api::problem::Problem, app::App, console, oauth::error::OAuthError, routes};
+use crate::{
+    access,
+    api::problem::Problem,
+    app::App,
+    console,
+    oauth::error::OAuthError,
+    routes::{self, Direct},
+};
 
 /// No inline script or style, nothing from elsewhere, never in a frame (protocol 34).
 const CSP: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -41,25 +50,28 @@ const HEADERS: [(HeaderName, &str); 6] = [
 
 /// The router, with what is around it. Cheap to clone.
 #[derive(Clone)]
-pub struct Around {
+pub struct Around(Arc<Inner>);
+
+struct Inner {
     app: Arc<App>,
     router: Router,
-    headers: Arc<[(HeaderName, HeaderValue)]>,
+    /// What is answered without the router, by path.
+    direct: HashMap<&'static str, (Method, Direct)>,
+    headers: HeaderMap,
 }
 
 impl Around {
-    /// Puts it around a router.
+    /// Puts it around a router, and around what is answered without it.
     #[must_use]
-    pub fn new(app: Arc<App>, router: Router) -> Self {
+    pub fn new(app: Arc<App>, router: Router, direct: HashMap<&'static str, (Method, Direct)>) -> Self {
         let hsts = app.config.wants_tls().then_some((header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"));
         let headers = HEADERS.into_iter().chain(hsts);
         let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
-        Self { app, router, headers }
+        Self(Arc::new(Inner { app, router, direct, headers }))
     }
 
     async fn answer(self, request: Request) -> Response {
-        let (uri, limit, headers_of_all) =
-            (request.uri().clone(), self.app.config.limits.request, self.headers.clone());
+        let (uri, limit) = (request.uri().clone(), self.0.app.config.limits.request);
         let answer = AssertUnwindSafe(self.routed(request)).catch_unwind();
         let mut response = match tokio::time::timeout(limit, answer).await {
             Ok(Ok(answered)) => answered,
@@ -67,19 +79,21 @@ impl Around {
             Err(_) => too_slow(&uri),
         };
         let headers = response.headers_mut();
-        headers.reserve(headers_of_all.len());
-        for (name, value) in headers_of_all.iter() {
-            if !headers.contains_key(name) {
-                headers.insert(name, value.clone());
-            }
+        headers.reserve(self.0.headers.len());
+        for (name, value) in &self.0.headers {
+            headers.entry(name).or_insert_with(|| value.clone());
         }
         response
     }
 
-    async fn routed(mut self, mut request: Request) -> Response {
-        match access::note_arrival(&self.app, &mut request) {
-            None => self.router.call(request).await.unwrap_or_else(|never| match never {}),
-            Some(refused) => refused.into_response(),
+    async fn routed(&self, mut request: Request) -> Response {
+        let Inner { app, router, direct, .. } = &*self.0;
+        if let Some(refused) = access::note_arrival(app, &mut request) {
+            return refused.into_response();
+        }
+        match direct.get(request.uri().path()) {
+            Some((method, handler)) if method == request.method() => handler(request, Arc::clone(app)).await,
+            _ => router.clone().call(request).await.unwrap_or_else(|never| match never {}),
         }
     }
 }

@@ -7,8 +7,7 @@ use std::{
 };
 
 use axum::{
-    body::Bytes,
-    extract::Path,
+    body::{Body, Bytes},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -16,24 +15,34 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use flate2::{Compression, write::GzEncoder};
 
 /// Revalidated at each use: a new release shows at once, and an unchanged file costs a 304.
-const CACHE: &str = "public, no-cache";
+const CACHE: HeaderValue = HeaderValue::from_static("public, no-cache");
 
-/// The files, each with its type. Compressed when the first one is asked for.
-static FILES: LazyLock<[(&str, &str, Document); 4]> = LazyLock::new(|| {
-    let file = |name, content_type, body| (name, content_type, Document::new(Bytes::from_static(body)));
-    let script = "text/javascript; charset=utf-8";
-    [
-        file("console.css", "text/css; charset=utf-8", include_bytes!("../assets/console.css")),
-        file("console.js", script, include_bytes!("../assets/console.js")),
-        file("passkeys.js", script, include_bytes!("../assets/passkeys.js")),
-        file("favicon.svg", "image/svg+xml", include_bytes!("../assets/favicon.svg")),
-    ]
-});
+/// Room for what an answer of many has, those headers included that every answer has.
+pub(crate) const EXPECTED_HEADERS: usize = 12;
 
-/// `GET /assets/{name}`.
-pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    match FILES.iter().find(|(known, ..)| *known == name) {
-        Some((_, content_type, document)) => document.answer(&headers, content_type, CACHE),
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// A file: its path, its type, what is in it.
+type File = (&'static str, &'static str, &'static [u8]);
+
+const FILES: [File; 4] = [
+    ("/assets/console.css", "text/css; charset=utf-8", include_bytes!("../assets/console.css")),
+    ("/assets/console.js", SCRIPT, include_bytes!("../assets/console.js")),
+    ("/assets/passkeys.js", SCRIPT, include_bytes!("../assets/passkeys.js")),
+    ("/assets/favicon.svg", "image/svg+xml", include_bytes!("../assets/favicon.svg")),
+];
+
+/// Where the files are.
+pub const PATHS: [&str; 4] = [FILES[0].0, FILES[1].0, FILES[2].0, FILES[3].0];
+
+/// The files with their tags, compressed when the first one is asked for.
+static DOCUMENTS: LazyLock<[Document; 4]> =
+    LazyLock::new(|| FILES.map(|(_, _, body)| Document::new(Bytes::from_static(body))));
+
+/// `GET` of one of [`PATHS`].
+pub fn get(path: &str, headers: &HeaderMap) -> Response {
+    match FILES.iter().zip(&*DOCUMENTS).find(|((known, ..), _)| *known == path) {
+        Some(((_, content_type, _), document)) => document.answer(headers, content_type, CACHE),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -41,10 +50,28 @@ pub async fn get(Path(name): Path<String>, headers: HeaderMap) -> Response {
 /// A body that is answered more than once, with its tags and in compressed form.
 #[derive(Debug)]
 pub struct Document {
-    plain: Bytes,
-    tag: String,
+    plain: (Bytes, ETag),
     /// With gzip, where that is shorter; the tag is another one (RFC 9110 §8.8.3.3).
-    packed: Option<(Bytes, String)>,
+    packed: Option<(Bytes, ETag)>,
+}
+
+/// A tag as it stands in the header (RFC 9110 §8.8.3).
+#[derive(Debug, Clone)]
+pub struct ETag(HeaderValue);
+
+impl ETag {
+    /// Of a tag without its quotes: letters, digits, `-`, `_` and `.`. Anything else makes a tag that
+    /// nobody has, so that the body is always sent.
+    #[must_use]
+    pub fn of(tag: &str) -> Self {
+        Self(HeaderValue::try_from(format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("none")))
+    }
+
+    /// Whether the caller has it already (RFC 9110 §13.1.2).
+    fn is_known(&self, request: &HeaderMap) -> bool {
+        let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
+        known.flat_map(|v| v.split(',')).any(|tag| self.0 == *tag.trim().trim_start_matches("W/"))
+    }
 }
 
 impl Document {
@@ -56,22 +83,21 @@ impl Document {
         // Writing to memory does not fail; if it did, there would be no compressed form.
         let packed = encoder.write_all(&plain).and_then(|()| encoder.finish()).ok();
         let packed = packed.filter(|packed| packed.len() < plain.len());
-        let packed = packed.map(|packed| (Bytes::from(packed), format!("{tag}.gz")));
-        Self { plain, tag, packed }
+        let packed = packed.map(|packed| (Bytes::from(packed), ETag::of(&format!("{tag}.gz"))));
+        Self { plain: (plain, ETag::of(&tag)), packed }
     }
 
     /// The body, compressed for who takes that; 304 without it when the caller has it already.
     #[must_use]
-    pub fn answer(&self, request: &HeaderMap, content_type: &'static str, cache: &str) -> Response {
-        let mut response = match &self.packed {
-            Some((body, tag)) if takes_gzip(request) => {
-                let mut response = cacheable_as(request, content_type, cache, body.clone(), tag);
-                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                response
-            }
-            _ => cacheable_as(request, content_type, cache, self.plain.clone(), &self.tag),
-        };
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    pub fn answer(&self, request: &HeaderMap, content_type: &'static str, cache: HeaderValue) -> Response {
+        let packed = self.packed.as_ref().filter(|_| takes_gzip(request));
+        let (body, etag) = packed.unwrap_or(&self.plain);
+        let mut response = cacheable(request, content_type, cache, body.clone(), etag.clone());
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if packed.is_some() {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         response
     }
 }
@@ -130,30 +156,22 @@ pub fn tag(body: &[u8]) -> String {
 /// A body with its ETag; 304 without it when the caller has it already (RFC 9110 §13.1.2). Its bytes may
 /// differ while it says the same: the tag is of what it says.
 #[must_use]
-pub fn cacheable_as(
+pub fn cacheable(
     request: &HeaderMap,
     content_type: &'static str,
-    cache: &str,
+    cache: HeaderValue,
     body: Bytes,
-    tag: &str,
+    etag: ETag,
 ) -> Response {
-    let etag = format!("\"{tag}\"");
-    let known = request
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|tag| tag.trim().trim_start_matches("W/") == etag);
-    let mut response =
-        if known { StatusCode::NOT_MODIFIED.into_response() } else { (StatusCode::OK, body).into_response() };
+    let known = etag.is_known(request);
+    let mut response = Response::new(if known { Body::empty() } else { Body::from(body) });
     let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::try_from(etag) {
-        headers.insert(header::ETAG, etag);
-    }
-    if let Ok(cache) = HeaderValue::try_from(cache) {
-        headers.insert(header::CACHE_CONTROL, cache);
-    }
-    if !known {
+    headers.reserve(EXPECTED_HEADERS);
+    headers.insert(header::ETAG, etag.0);
+    headers.insert(header::CACHE_CONTROL, cache);
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     response
@@ -200,6 +218,6 @@ mod tests {
         let kept = Kept::default();
         let first = kept.of(1, || "one".to_owned());
         assert!(Arc::ptr_eq(&first, &kept.of(1, || "not made".to_owned())));
-        assert_eq!(kept.of(2, || "two".to_owned()).plain, "two");
+        assert_eq!(kept.of(2, || "two".to_owned()).plain.0, "two");
     }
 }

@@ -2,8 +2,10 @@
 //! every request is in [`crate::around`].
 
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -15,17 +17,18 @@ use axum::{
     body::Body,
     extract::{DefaultBodyLimit, Request},
     http::{HeaderName, HeaderValue, header},
+    response::Response,
 };
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
-    service::TowerToHyperService,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::{
-    Layer, ServiceExt,
+    Layer, Service as _, ServiceExt,
     util::{Either, option_layer},
 };
 use tower_http::{
@@ -45,8 +48,6 @@ mod places;
 
 use places::{Place, Places};
 
-/// The most headers of a request.
-const MAX_HEADERS: usize = 100;
 /// The longest head of a request, in bytes; also how much of a pipelined one is read ahead.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The most requests at once on one HTTP/2 connection.
@@ -70,13 +71,15 @@ pub type Service = Either<Cors<Around>, Around>;
 /// The router with everything around it that does not depend on the route.
 pub fn service(app: &Arc<App>) -> Service {
     let mut router = routes::router(app).layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    let mut direct = routes::answered_directly();
     // A layer costs each request some allocations, and without these spans there is nothing to trace.
     if tracing::enabled!(tracing::Level::DEBUG) {
         router = router.layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()));
+        direct.clear();
     }
     let config = &app.config;
     let cors = (!config.cors_origins.is_empty()).then(|| cors(config));
-    option_layer(cors).layer(Around::new(Arc::clone(app), router))
+    option_layer(cors).layer(Around::new(Arc::clone(app), router, direct))
 }
 
 /// CORS as configured, without cookies: for programs in browsers that send a token (protocol 16).
@@ -182,7 +185,7 @@ fn protocols(config: &Config) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(config.limits.header)
-        .max_headers(MAX_HEADERS)
+        // The most headers are 100 anyway. To say so makes hyper fill the room for them each time.
         .max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
@@ -232,6 +235,29 @@ impl Drop for Hold {
     }
 }
 
+/// What answers the requests of one connection.
+struct Answers {
+    service: Service,
+    peer: Peer,
+}
+
+impl hyper::service::Service<hyper::Request<Incoming>> for Answers {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        self.peer.uses.0.began.fetch_add(1, Ordering::Relaxed);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer.clone());
+        match &self.service {
+            Either::Left(with_cors) => Box::pin(with_cors.clone().oneshot(request)),
+            // It is always ready.
+            Either::Right(around) => around.clone().call(request),
+        }
+    }
+}
+
 struct Connection {
     tls: Option<TlsAcceptor>,
     service: Service,
@@ -251,19 +277,11 @@ impl Connection {
     ) {
         // An answer is small and wanted now.
         let _ = stream.set_nodelay(true);
-        let peer = Peer { ip: self.peer.ip(), tls: self.tls.is_some() };
         let uses = Uses::default();
-        let seen = Arc::clone(&uses.0);
+        let peer = Peer { ip: self.peer.ip(), tls: self.tls.is_some(), uses: uses.clone() };
         // Long enough for a request of the longest kind, so that nothing under way is cut off.
         let idle = self.write + deadline;
-        let (inner, used) = (self.service, uses.clone());
-        let service = TowerToHyperService::new(tower::service_fn(move |request: axum::http::Request<_>| {
-            seen.began.fetch_add(1, Ordering::Relaxed);
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(used.clone());
-            inner.clone().oneshot(request)
-        }));
+        let service = Answers { service: self.service, peer };
         // Who asks and does not read the answers does not keep a place either.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.write));

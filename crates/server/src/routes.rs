@@ -2,13 +2,13 @@
 //! anything. The router is made of this list, and the tests walk it, so that no route escapes the
 //! suites for strangers, for cross-site requests and for the audit log.
 
-use std::sync::Arc;
+use std::{collections::HashMap, pin::Pin, sync::Arc};
 
 use axum::{
     Extension, Router,
     extract::{Path, Request, State},
     handler::Handler,
-    http::{Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -51,10 +51,20 @@ pub struct Route {
     /// What it leaves in the audit log when it does what it is for; empty when it changes nothing.
     pub events: &'static [Event],
     handler: MethodRouter<Arc<App>>,
+    /// How it is answered without the router.
+    direct: Option<Direct>,
 }
 
+/// What a handler answers in the end.
+type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// A handler that is found by the whole path of a request. The router looks for patterns, and clones and
+/// boxes what is laid around each route; what programs ask for all day has neither, so it is answered
+/// without.
+pub type Direct = Box<dyn Fn(Request, Arc<App>) -> Answering + Send + Sync>;
+
 fn reads(door: Door, path: &'static str, access: Access, handler: MethodRouter<Arc<App>>) -> Route {
-    Route { method: Method::GET, path, door, access, events: &[], handler }
+    Route { method: Method::GET, path, door, access, events: &[], handler, direct: None }
 }
 
 fn acts(
@@ -64,13 +74,50 @@ fn acts(
     events: &'static [Event],
     handler: MethodRouter<Arc<App>>,
 ) -> Route {
-    Route { method: Method::POST, path, door, access, events, handler }
+    Route { method: Method::POST, path, door, access, events, handler, direct: None }
+}
+
+/// A route that everybody may read, without parameters in its path.
+fn open<T: 'static>(
+    door: Door,
+    path: &'static str,
+    handler: impl Handler<T, Arc<App>, Future = Answering>,
+) -> Route {
+    Route { direct: Some(direct(handler.clone())), ..reads(door, path, Access::Anyone, get(handler)) }
+}
+
+/// One for programs to post to, which looks itself at what it is given.
+fn open_acts<T: 'static>(
+    path: &'static str,
+    events: &'static [Event],
+    handler: impl Handler<T, Arc<App>, Future = Answering>,
+) -> Route {
+    let direct = Some(direct(handler.clone()));
+    Route { direct, ..acts(Door::OAuth, path, Access::Anyone, events, post(handler)) }
+}
+
+fn direct<T: 'static>(handler: impl Handler<T, Arc<App>, Future = Answering>) -> Direct {
+    Box::new(move |request, app| handler.clone().call(request, app))
+}
+
+/// What is answered without the router, by path.
+#[must_use]
+pub fn answered_directly() -> HashMap<&'static str, (Method, Direct)> {
+    let direct = all().into_iter().filter_map(|r| Some((r.path, (r.method, r.direct?))));
+    direct.collect()
 }
 
 /// All routes.
 #[must_use]
 pub fn all() -> Vec<Route> {
-    let people = [console_routes(), client_key_routes(), people_routes(), mfa_routes(), federation_routes()];
+    let people = [
+        console_routes(),
+        assets_routes(),
+        client_key_routes(),
+        people_routes(),
+        mfa_routes(),
+        federation_routes(),
+    ];
     let programs = [apis_routes(), keys_routes(), api_routes(), oauth_routes()];
     people.into_iter().chain(programs).flatten().collect()
 }
@@ -116,8 +163,14 @@ fn console_routes() -> Vec<Route> {
             post(credentials::revoke),
         ),
         reads(Console, "/audit", SuperAdmin, get(audit::page)),
-        reads(Console, "/assets/{name}", Anyone, get(assets::get)),
     ]
+}
+
+/// The files that pages load.
+fn assets_routes() -> Vec<Route> {
+    let file =
+        |path| open(Door::Console, path, move |headers: HeaderMap| async move { assets::get(path, &headers) });
+    assets::PATHS.map(file).into()
 }
 
 /// The ways in which a credential proves itself (C-14, C-15). A refusal of an act is the use-case's.
@@ -377,28 +430,26 @@ fn api_routes() -> Vec<Route> {
         ),
         reads(ApiDoor, "/api/v1/audit", ApiSuperAdmin("audit:read"), get(audit::page)),
         reads(ApiDoor, "/api/v1/openapi.json", Anyone, get(api::openapi::document)),
-        reads(Operations, "/health/live", Anyone, get(api::health::live)),
-        reads(Operations, "/health/ready", Anyone, get(api::health::ready)),
+        open(Operations, "/health/live", api::health::live),
+        open(Operations, "/health/ready", api::health::ready),
     ]
 }
 
 fn oauth_routes() -> Vec<Route> {
-    use Access::Anyone;
     use Door::OAuth;
     use oauth::{bind_key, introspect, jwks, metadata, revocations, revoke, status, token};
-    let server = get(metadata::authorization_server);
     vec![
         // Issued tokens have a record of their own (L-4); what the audit log has are refusals.
-        acts(OAuth, "/oauth/token", Anyone, &[Event::TokenRefused], post(token::post)),
-        acts(OAuth, "/oauth/introspect", Anyone, &[Event::TokenRefused], post(introspect::post)),
-        acts(OAuth, "/oauth/bind-key", Anyone, &[Event::ClientKeyBound], post(bind_key::post)),
-        acts(OAuth, "/oauth/revoke", Anyone, &[Event::TokenRevoked], post(revoke::post)),
-        reads(OAuth, "/oauth/status", Anyone, get(status::get)),
-        reads(OAuth, "/oauth/revocations", Anyone, get(revocations::get)),
-        reads(OAuth, "/.well-known/oauth-authorization-server", Anyone, server.clone()),
-        reads(OAuth, "/.well-known/openid-configuration", Anyone, server),
-        reads(OAuth, oauth::RESOURCE_METADATA_PATH, Anyone, get(metadata::protected_resource)),
-        reads(OAuth, "/.well-known/jwks.json", Anyone, get(jwks::get)),
+        open_acts("/oauth/token", &[Event::TokenRefused], token::post),
+        open_acts("/oauth/introspect", &[Event::TokenRefused], introspect::post),
+        open_acts("/oauth/bind-key", &[Event::ClientKeyBound], bind_key::post),
+        open_acts("/oauth/revoke", &[Event::TokenRevoked], revoke::post),
+        open(OAuth, "/oauth/status", status::get),
+        open(OAuth, "/oauth/revocations", revocations::get),
+        open(OAuth, "/.well-known/oauth-authorization-server", metadata::authorization_server),
+        open(OAuth, "/.well-known/openid-configuration", metadata::authorization_server),
+        open(OAuth, oauth::RESOURCE_METADATA_PATH, metadata::protected_resource),
+        open(OAuth, "/.well-known/jwks.json", jwks::get),
     ]
 }
 

@@ -3,7 +3,10 @@
 
 use std::sync::LazyLock;
 
-use axum::{http::HeaderMap, response::Response};
+use axum::{
+    http::{HeaderMap, HeaderValue},
+    response::Response,
+};
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{ApiKey, ApiKeyValue, ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme},
@@ -80,5 +83,5 @@ pub fn json() -> String {
 /// `GET /api/v1/openapi.json`.
 pub async fn document(headers: HeaderMap) -> Response {
     static DOCUMENT: LazyLock<assets::Document> = LazyLock::new(|| assets::Document::new(json().into()));
-    DOCUMENT.answer(&headers, "application/json", "public, max-age=300")
+    DOCUMENT.answer(&headers, "application/json", HeaderValue::from_static("public, max-age=300"))
 }

@@ -5,8 +5,13 @@
 //! being answered, and are never answered with what was read before they came (C-11): nothing is kept
 //! from one turn to the next but the connection.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+    pin::pin,
+};
 
+use futures_util::FutureExt;
 use portcullis_store::{PresentedClient, PresentedKey, Store, StoreError, TokenOnRecord, Tx};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -216,8 +221,16 @@ impl Reads {
 
 /// [`read`], or the failure of it, which is logged.
 async fn read_in_time(store: &Store, kept: &mut Option<Tx>, questions: &[Question]) -> Result<Found, Failure> {
-    let read = tokio::time::timeout(PATIENCE, read(store, kept, questions)).await;
-    let read = read.unwrap_or_else(|_| Err(StoreError::timed_out())).map_err(Failure::from);
+    let read = {
+        // Pinned where it is, and not moved about.
+        let reading = pin!(read(store, kept, questions));
+        match tokio::time::timeout(PATIENCE, AssertUnwindSafe(reading).catch_unwind()).await {
+            Ok(Ok(read)) => read.map_err(Failure::from),
+            // The next questions are answered all the same.
+            Ok(Err(_)) => Err(Failure::Internal("reading panicked".to_owned())),
+            Err(_) => Err(StoreError::timed_out().into()),
+        }
+    };
     if let Err(failure) = &read {
         *kept = None;
         failure.log();

@@ -2,16 +2,19 @@
 //!
 //! The hot path is batched, not cached: token requests that arrive together share one transaction
 //! (one look-up for all their credentials and owners, one for the APIs that the proven ones name, one
-//! insert of all that is issued, one commit), and each signs its own token afterwards. So the answer
-//! is always read from the truth, after the request has come in, and every token is on record before
-//! it leaves (L-4, C-11).
+//! insert of all that is issued, one commit), and each signs its own token while the database commits.
+//! A token that is signed is not let go until its record is there. So the answer is always read from
+//! the truth, after the request has come in, and every token is on record before it leaves (L-4, C-11).
 
 use std::{
     collections::{BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use portcullis_domain::{
     apis::{Api, ApiKeyId, OWN},
@@ -23,8 +26,11 @@ use portcullis_domain::{
     sessions::Actor,
     tokens::{Claims, Confirmation, ends_at},
 };
-use portcullis_store::{NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord, UsedProof};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use portcullis_store::{NewToken, PresentedClient, Purpose, Store, StoreError, TokenOnRecord, Tx, UsedProof};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    time::timeout,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -156,35 +162,72 @@ impl From<ClientRefused> for NotIssued {
     }
 }
 
-/// A token on record, to be signed.
-#[derive(Debug, Clone)]
+/// A token on record.
 pub struct Issued {
-    /// The id.
-    pub jti: Uuid,
-    /// When (UTC).
-    pub issued_at: Timestamp,
-    /// Until when (UTC, whole seconds).
-    pub expires_at: Timestamp,
-    /// To whom.
-    pub client_id: ClientId,
-    /// The identifier of the API it is for.
-    pub audience: String,
-    /// The place of its credential in the status list.
-    pub status_index: u32,
-    /// What it may do there, space separated.
-    pub scope: String,
-    /// What it is bound to.
-    pub cnf: Option<Confirmation>,
-    /// What it is to be signed with.
-    pub algorithm: Algorithm,
-    /// The keys that sign, as of the transaction that put it on record.
-    pub keys: Arc<KeySet>,
+    /// The token, signed.
+    pub token: String,
+    /// What it claims.
+    pub claims: Claims,
+}
+
+/// A token that is being put on record, to be signed meanwhile.
+struct Unsigned {
+    jti: Uuid,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    client_id: ClientId,
+    audience: String,
+    status_index: u32,
+    scope: String,
+    cnf: Option<Confirmation>,
+    algorithm: Algorithm,
+    /// The keys that sign, as of the transaction that puts it on record.
+    keys: Arc<KeySet>,
+    outcome: Outcome,
+}
+
+/// How putting the tokens of one transaction on record ended; nothing before it did.
+type Outcome = watch::Receiver<Option<Result<(), Failed>>>;
+
+/// What is told to all that shared a transaction which failed. No token left the server, so repeating
+/// is safe in every case.
+#[derive(Debug, Clone)]
+enum Failed {
+    Internal(String),
+    OnHold,
+    Busy,
+}
+
+impl Failed {
+    /// What is told, and what the operator has to see goes to the log.
+    fn from(error: &Failure, requests: usize) -> Self {
+        // That it is on hold was said at the start.
+        if !matches!(error, Failure::OnHold) {
+            error.log();
+            tracing::error!(%error, requests, "token requests were not served");
+        }
+        match error {
+            Failure::Internal(what) => Self::Internal(what.clone()),
+            Failure::OnHold => Self::OnHold,
+            _ => Self::Busy,
+        }
+    }
+}
+
+impl From<Failed> for ClientRefused {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(match failed {
+            Failed::Internal(what) => Failure::Internal(what),
+            Failed::OnHold => Failure::OnHold,
+            Failed::Busy => Failure::Busy,
+        })
+    }
 }
 
 struct Request {
     proof: Arc<ClientProof>,
     wish: Wish,
-    answer: oneshot::Sender<Result<Issued, NotIssued>>,
+    answer: oneshot::Sender<Result<Unsigned, NotIssued>>,
 }
 
 /// Puts tokens on record, many at a time.
@@ -247,72 +290,86 @@ impl Issuer {
     /// Starts the task that gathers requests.
     #[must_use]
     pub fn start(signer: Arc<Signer>, store: Store, clock: Clock, own: Api, own_lifespan: u32) -> Self {
-        let (queue, mut waiting) = mpsc::channel::<Request>(QUEUE);
+        let (queue, waiting) = mpsc::channel(QUEUE);
         let parallel = if store.has_many_writers() { PARALLEL } else { 1 };
         let digests = Digests::new(&store, &clock, Purpose::ClientSecret);
         let gate = Arc::new(Gate { signer, store, clock, digests, own, own_lifespan });
-        let worker = Arc::clone(&gate);
-        tokio::spawn(async move {
-            let turns = Arc::new(Semaphore::new(parallel));
-            loop {
-                // The turn first, the requests after: while a commit is under way they gather.
-                let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-                let mut batch = Vec::with_capacity(BATCH);
-                if waiting.recv_many(&mut batch, BATCH).await == 0 {
-                    return;
-                }
-                let gate = Arc::clone(&worker);
-                tokio::spawn(async move {
-                    gate.issue(batch).await;
-                    drop(turn);
-                });
-            }
-        });
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..parallel {
+            tokio::spawn(Arc::clone(&gate).work(Arc::clone(&waiting)));
+        }
         Self { queue, gate }
     }
 }
 
+/// What was decided about the requests of a batch, and has not happened yet.
+struct Decided {
+    answers: Vec<Result<Unsigned, NotIssued>>,
+    /// What is to be put on record, if anything is.
+    pending: Option<(Tx, Vec<NewToken>)>,
+}
+
 impl Gate {
+    /// Serves one batch after the other, until nobody can ask any more.
+    async fn work(self: Arc<Self>, waiting: Arc<Mutex<mpsc::Receiver<Request>>>) {
+        loop {
+            // Its turn first, the requests after: while a commit is under way they gather.
+            let mut batch = Vec::with_capacity(BATCH);
+            if waiting.lock().await.recv_many(&mut batch, BATCH).await == 0 {
+                return;
+            }
+            // A panic is the end of its batch alone, which is told that the server is busy.
+            if AssertUnwindSafe(self.issue(batch)).catch_unwind().await.is_err() {
+                tracing::error!("issuing tokens panicked");
+            }
+        }
+    }
+
+    /// Serves a batch in time. Whoever is not told anything, since it took too long, is told that the
+    /// server is busy.
     async fn issue(&self, batch: Vec<Request>) {
-        let decided = tokio::time::timeout(PATIENCE, self.decide(&batch)).await;
-        match decided.unwrap_or_else(|_| Err(StoreError::timed_out().into())) {
-            Ok(decided) => {
-                for (request, decision) in batch.into_iter().zip(decided) {
-                    // Nobody may be waiting any more; the token is on record all the same.
-                    let _ = request.answer.send(decision);
+        let requests = batch.len();
+        // Pinned where it is: it is large, and to be moved about costs as much as it does.
+        if timeout(PATIENCE, pin!(self.serve(batch))).await.is_err() {
+            Failed::from(&StoreError::timed_out().into(), requests);
+        }
+    }
+
+    async fn serve(&self, batch: Vec<Request>) {
+        let requests = batch.len();
+        let (done, outcome) = watch::channel(None);
+        match self.decide(&batch, &outcome).await {
+            Ok(Decided { answers, pending }) => {
+                // They are signed while this is put on record, and none is let go before.
+                for (request, answer) in batch.into_iter().zip(answers) {
+                    // Nobody may be waiting any more; the token goes on record all the same.
+                    let _ = request.answer.send(answer);
                 }
+                let Some((tx, tokens)) = pending else { return };
+                let recorded = tx.record_and_commit(&tokens).await;
+                done.send_replace(Some(recorded.map_err(|error| Failed::from(&error.into(), requests))));
             }
             // What cannot be read for one, a damaged row, is not to keep the others from an answer.
             Err(Failure::Internal(_)) if batch.len() > 1 => {
                 for request in batch {
-                    Box::pin(self.issue(vec![request])).await;
+                    Box::pin(self.serve(vec![request])).await;
                 }
             }
             Err(error) => {
-                // That it is on hold was said at the start.
-                if !matches!(error, Failure::OnHold) {
-                    error.log();
-                    tracing::error!(%error, requests = batch.len(), "token requests were not served");
-                }
+                let failed = Failed::from(&error, requests);
                 for request in batch {
-                    // No token left the server, so repeating is safe in every case.
-                    let failure = match &error {
-                        Failure::Internal(what) => Failure::Internal(what.clone()),
-                        Failure::OnHold => Failure::OnHold,
-                        _ => Failure::Busy,
-                    };
-                    let _ = request.answer.send(Err(ClientRefused::Failed(failure).into()));
+                    let _ = request.answer.send(Err(ClientRefused::from(failed.clone()).into()));
                 }
             }
         }
     }
 
-    /// Looks all clients up, decides, and puts what is issued on record, in one transaction.
+    /// Looks all clients up and decides, in the transaction that is to put on record what is issued.
     ///
     /// The client comes first (RFC 6749 §4.4.2): only for one that is proven and active is looked
     /// which APIs there are. So a stranger learns nothing of them, and an unknown id and a wrong
     /// secret stay the same work whatever they ask for (protocol 9).
-    async fn decide(&self, batch: &[Request]) -> Result<Vec<Result<Issued, NotIssued>>, Failure> {
+    async fn decide(&self, batch: &[Request], outcome: &Outcome) -> Result<Decided, Failure> {
         // Once each, however many requests a client has among them.
         let asked: BTreeSet<&str> = batch.iter().map(|r| r.proof.client_id.as_str()).collect();
         let (mut tx, found) = self.store.issue_to(&asked.into_iter().collect::<Vec<_>>()).await?;
@@ -337,7 +394,7 @@ impl Gate {
         let used: Vec<UsedProof> = proven.flat_map(|(r, _)| once(r)).collect();
         let mut unused = tx.use_proofs(&used).await?;
         let mut tokens = Vec::with_capacity(batch.len());
-        let decided = batch
+        let answers = batch
             .iter()
             .zip(judged)
             .map(|(request, judged)| {
@@ -354,15 +411,13 @@ impl Gate {
                     None => &self.own,
                     Some(identifier) => apis.get(identifier).copied().ok_or(NotIssued::UnknownApi)?,
                 };
-                let (token, issued) = self.issued(request, (client, api), &keys, now)?;
+                let (token, unsigned) = self.issued(request, (client, api), (&keys, outcome), now)?;
                 tokens.push(token);
-                Ok(issued)
+                Ok(unsigned)
             })
             .collect();
-        if !tokens.is_empty() || !used.is_empty() {
-            tx.record_and_commit(&tokens).await?;
-        }
-        Ok(decided)
+        let any = !tokens.is_empty() || !used.is_empty();
+        Ok(Decided { answers, pending: any.then_some((tx, tokens)) })
     }
 
     /// The identifier that is to be looked up.
@@ -375,9 +430,9 @@ impl Gate {
         &self,
         request: &Request,
         (client, api): Proven<'_>,
-        keys: &Arc<KeySet>,
+        (keys, outcome): (&Arc<KeySet>, &Outcome),
         now: Timestamp,
-    ) -> Result<(NewToken, Issued), NotIssued> {
+    ) -> Result<(NewToken, Unsigned), NotIssued> {
         let identifier = &api.settings.identifier;
         let bound = request.wish.bound.as_ref();
         if !api.takes(bound.is_some()) {
@@ -404,7 +459,7 @@ impl Gate {
         let status_index = client.status_index;
         let cnf = bound.map(|bound| Confirmation { jkt: bound.jkt.clone() });
         let (algorithm, keys) = (api.settings.algorithm, Arc::clone(keys));
-        let issued = Issued {
+        let unsigned = Unsigned {
             jti,
             issued_at: now,
             expires_at,
@@ -415,8 +470,9 @@ impl Gate {
             cnf,
             algorithm,
             keys,
+            outcome: outcome.clone(),
         };
-        Ok((token, issued))
+        Ok((token, unsigned))
     }
 }
 
@@ -426,7 +482,7 @@ fn once(request: &Request) -> impl Iterator<Item = UsedProof> {
 }
 
 impl App {
-    /// Issues a token to a client (T-2): it is on record when this returns, and not yet signed.
+    /// Issues a token to a client (T-2): it is on record when this returns.
     ///
     /// # Errors
     /// [`NotIssued`]; a refused client is on record then, or counted among too many.
@@ -443,8 +499,34 @@ impl App {
         match answered.await.map_err(|_| busy())? {
             // Boxed, so that who is right does not carry room for it.
             Err(NotIssued::Client(refused)) => Err(Box::pin(self.refuse_client(&proof, refused)).await.into()),
-            decided => decided,
+            Err(refused) => Err(refused),
+            Ok(mut unsigned) => {
+                let issued = self.sign_token(&mut unsigned);
+                let recorded = unsigned.outcome.wait_for(Option::is_some).await.map_err(|_| busy())?;
+                let recorded = recorded.clone().unwrap_or(Err(Failed::Busy));
+                recorded.map_err(ClientRefused::from)?;
+                Ok(issued?)
+            }
         }
+    }
+
+    /// Signs a token with all that it claims.
+    fn sign_token(&self, unsigned: &mut Unsigned) -> Result<Issued, ClientRefused> {
+        let client_id = unsigned.client_id.as_str();
+        let claims = Claims {
+            iss: self.signer.issuer().to_owned(),
+            sub: client_id.to_owned(),
+            client_id: client_id.to_owned(),
+            aud: std::mem::take(&mut unsigned.audience),
+            iat: unsigned.issued_at.as_second(),
+            exp: unsigned.expires_at.as_second(),
+            jti: unsigned.jti,
+            scope: std::mem::take(&mut unsigned.scope),
+            status: Some(self.status_claim(unsigned.status_index)),
+            cnf: unsigned.cnf.take(),
+        };
+        let token = unsigned.keys.sign(unsigned.algorithm, &claims)?;
+        Ok(Issued { token, claims })
     }
 
     /// Accepts a client at the introspection and revocation endpoints.

@@ -3,11 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use portcullis_verify::jwk::PublicJwk;
 use serde::Serialize;
 
@@ -15,7 +11,7 @@ use crate::{
     app::{App, client_keys::SignedAssertion, tokens::Given},
     oauth::{
         client,
-        error::{OAuthError, never_stored},
+        error::{self, OAuthError},
         form::Asked,
     },
 };
@@ -55,7 +51,5 @@ pub async fn post(
         thumbprint: bound.thumbprint,
         bound_at: bound.bound_at.to_string(),
     };
-    let mut response = Json(body).into_response();
-    never_stored(&mut response);
-    Ok(response)
+    Ok(error::json(&body)?)
 }

@@ -3,6 +3,7 @@
 
 use axum::http::{HeaderMap, header};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use memchr::memchr2;
 use portcullis_domain::{audit::Origin, client_keys::ASSERTION_TYPE, secret::SecretText};
 
 use crate::{
@@ -106,6 +107,9 @@ pub fn parse_basic(value: &str) -> Option<(String, SecretText)> {
 
 /// Undoes the form encoding of one value: `+` is a space, `%` begins a byte.
 fn form_decode(text: &str) -> String {
+    if memchr2(b'+', b'%', text.as_bytes()).is_none() {
+        return text.to_owned();
+    }
     // As the only value of a form; `&` and `=` may stand in it unescaped, as some clients send it.
     let escaped = text.replace('&', "%26").replace('=', "%3D");
     form_urlencoded::parse(format!("v={escaped}").as_bytes())

@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,6 +14,7 @@ use crate::{
         dpop::ProofRefused,
         tokens::{ClientRefused, NotIssued},
     },
+    assets::EXPECTED_HEADERS,
     error::Failure,
 };
 
@@ -26,7 +28,7 @@ pub struct OAuthError {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct Refusal<'a> {
     error: &'a str,
     error_description: &'a str,
 }
@@ -196,7 +198,7 @@ impl From<NotBound> for OAuthError {
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
-        let body = Body { error: self.error, error_description: &self.description };
+        let body = Refusal { error: self.error, error_description: &self.description };
         let mut response = (self.status, Json(body)).into_response();
         never_stored(&mut response);
         let headers = response.headers_mut();
@@ -211,6 +213,22 @@ impl IntoResponse for OAuthError {
         }
         response
     }
+}
+
+/// A response in JSON that no cache may keep (RFC 6749 §5.1).
+///
+/// # Errors
+/// [`Failure::Internal`] when it cannot be written as JSON.
+pub fn json(body: &impl Serialize) -> Result<Response, Failure> {
+    // Room for a token, which is nearly always what is in it.
+    let mut written = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut written, body).map_err(|e| Failure::Internal(e.to_string()))?;
+    let mut response = Response::new(Body::from(written));
+    // With room for those that every response has.
+    response.headers_mut().reserve(EXPECTED_HEADERS);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    never_stored(&mut response);
+    Ok(response)
 }
 
 /// Marks a response as one that no cache may keep (RFC 6749 §5.1).

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::State,
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
@@ -20,7 +19,7 @@ use crate::{
     app::{App, introspection::Asker},
     oauth::{
         client,
-        error::{OAuthError, never_stored},
+        error::{self, OAuthError, never_stored},
         form::Asked,
     },
 };
@@ -98,7 +97,7 @@ pub async fn post(
     // §4: liveness, audience and standing in one look.
     let token = app.introspect(&asker, token).await?.map(Described::from);
     let said = Said { active: token.is_some(), token };
-    let mut response = match &asker {
+    match &asker {
         // RFC 9701 §4: for an API that asks for it. A program is nobody's audience, so it gets JSON.
         Asker::Api(presented) if wants_signed(&headers) => {
             let signed = Signed {
@@ -109,12 +108,12 @@ pub async fn post(
             };
             let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(SIGNED))];
             let (keys, algorithm) = (app.signer.current().await?, presented.api.settings.algorithm);
-            (kind, keys.sign_as(SIGNED_TYPE, algorithm, &signed)?).into_response()
+            let mut response = (kind, keys.sign_as(SIGNED_TYPE, algorithm, &signed)?).into_response();
+            never_stored(&mut response);
+            Ok(response)
         }
-        _ => Json(said).into_response(),
-    };
-    never_stored(&mut response);
-    Ok(response)
+        _ => Ok(error::json(&said)?),
+    }
 }
 
 /// Whether the signed form is asked for by name, and not less than plain JSON (RFC 9110 §12.5.1).

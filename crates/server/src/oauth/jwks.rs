@@ -3,9 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, http::HeaderMap, response::Response};
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderValue},
+    response::Response,
+};
 
-use crate::{app::App, oauth::error::OAuthError};
+use crate::{app::App, error::Failure, oauth::error::OAuthError};
 
 /// Answers with the key set.
 ///
@@ -17,5 +21,6 @@ pub async fn get(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Resp
     let document = app.documents.key_set.of((keys.version(), keys.published(now)), || keys.jwks(now));
     // For less time than a key is published before it signs.
     let cache = format!("public, max-age={}", app.config.keys.cached_seconds());
-    Ok(document.answer(&headers, "application/jwk-set+json", &cache))
+    let cache = HeaderValue::try_from(cache).map_err(|e| Failure::Internal(e.to_string()))?;
+    Ok(document.answer(&headers, "application/jwk-set+json", cache))
 }

@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
-use axum::{extract::State, http::HeaderMap, response::Response};
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderValue},
+    response::Response,
+};
 use portcullis_domain::tokens::SCOPES;
 use serde_json::{Value, json};
 
 use crate::{app::App, oauth::error::OAuthError};
 
-const CACHE: &str = "public, max-age=300";
+const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 const AUTH_METHODS: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
 
 /// The algorithms of client assertions and DPoP proofs.

@@ -14,8 +14,8 @@ use portcullis_domain::audit::Origin;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
 use crate::{
+    access::Peer,
     app::{App, introspection::Asker},
-    http::Uses,
     oauth::{
         client,
         error::{OAuthError, never_stored},
@@ -36,7 +36,7 @@ const NOT_BUFFERED: (HeaderName, HeaderValue) =
 pub async fn get(
     State(app): State<Arc<App>>,
     Extension(origin): Extension<Origin>,
-    Extension(uses): Extension<Uses>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, OAuthError> {
@@ -50,7 +50,7 @@ pub async fn get(
     };
     // One that is not text is not one that can be resumed from.
     let last_id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
-    let frames = app.follow(key, last_id, uses.hold()).await?;
+    let frames = app.follow(key, last_id, peer.uses.hold()).await?;
     let mut response = Body::from_stream(ReceiverStream::new(frames).map(Ok::<_, Infallible>)).into_response();
     never_stored(&mut response);
     let response_headers = response.headers_mut();

@@ -3,18 +3,14 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde_json::json;
 
 use crate::{
     app::App,
     oauth::{
         client,
-        error::{OAuthError, never_stored},
+        error::{self, OAuthError},
         form::Asked,
     },
 };
@@ -34,7 +30,5 @@ pub async fn post(
         return Err(OAuthError::unauthorized_client("The token was issued to another client."));
     }
     // §2.2: the status says it all. The object is for clients that read every answer as JSON.
-    let mut response = Json(json!({})).into_response();
-    never_stored(&mut response);
-    Ok(response)
+    Ok(error::json(&json!({}))?)
 }

@@ -5,14 +5,18 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::{HeaderMap, Uri},
+    http::{HeaderMap, HeaderValue, Uri},
     response::Response,
 };
 
-use crate::{app::App, assets, oauth::error::OAuthError};
+use crate::{
+    app::App,
+    assets::{self, ETag},
+    oauth::error::OAuthError,
+};
 
 /// Kept by whoever likes, and asked for again at each use: it costs a 304 while nothing changed.
-const CACHE: &str = "public, no-cache";
+const CACHE: HeaderValue = HeaderValue::from_static("public, no-cache");
 
 /// Answers with the list as it is now.
 ///
@@ -24,5 +28,5 @@ pub async fn get(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap) -> R
         return Err(OAuthError::not_implemented("Only the present status list is served. Leave time out."));
     }
     let list = app.status_list().await?;
-    Ok(assets::cacheable_as(&headers, "application/statuslist+jwt", CACHE, list.token, &list.tag))
+    Ok(assets::cacheable(&headers, "application/statuslist+jwt", CACHE, list.token, ETag::of(&list.tag)))
 }

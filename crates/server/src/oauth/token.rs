@@ -4,19 +4,21 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
     extract::State,
     http::{HeaderMap, HeaderValue},
     response::{IntoResponse, Response},
 };
-use portcullis_domain::{audit::Origin, tokens::Claims};
+use portcullis_domain::audit::Origin;
 use serde::Serialize;
 
 use crate::{
-    app::{App, dpop, tokens::Wish},
+    app::{
+        App, dpop,
+        tokens::{Issued, Wish},
+    },
     oauth::{
         client,
-        error::{OAuthError, never_stored},
+        error::{self, OAuthError},
         form::{Asked, Form},
     },
 };
@@ -63,25 +65,12 @@ async fn answer(app: &App, origin: Origin, headers: &HeaderMap, form: &Form) -> 
     let bound = dpop::header(headers)?.map(|proof| app.check_proof_of_request(proof, &url)).transpose()?;
     let text = |name| form.get(name).map(str::to_owned);
     let issued = app.issue_token(proof, Wish { resource: text("resource"), scope: text("scope"), bound }).await?;
-    let claims = Claims {
-        iss: app.signer.issuer().to_owned(),
-        sub: issued.client_id.as_str().to_owned(),
-        client_id: issued.client_id.as_str().to_owned(),
-        aud: issued.audience,
-        iat: issued.issued_at.as_second(),
-        exp: issued.expires_at.as_second(),
-        jti: issued.jti,
-        scope: issued.scope.clone(),
-        status: Some(app.status_claim(issued.status_index)),
-        cnf: issued.cnf,
-    };
+    let Issued { token, claims } = issued;
     let body = Body {
-        access_token: issued.keys.sign(issued.algorithm, &claims)?,
+        access_token: token,
         token_type: claims.token_type(),
         expires_in: claims.exp - claims.iat,
-        scope: issued.scope,
+        scope: claims.scope,
     };
-    let mut response = Json(body).into_response();
-    never_stored(&mut response);
-    Ok(response)
+    Ok(error::json(&body)?)
 }

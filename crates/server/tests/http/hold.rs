@@ -96,6 +96,7 @@ async fn h1_on_hold_nothing_is_issued_active_or_told_on_any_node_and_nobody_is_s
     let page = world.stranger().request(Method::GET, "/sign-in").send().await.unwrap().text().await.unwrap();
     assert!(page.contains("On hold") && page.contains("portcullis hold show"), "{page}");
     assert_eq!(maria.get("/account").await.status(), StatusCode::SEE_OTHER, "her session has ended");
+    the_key_set_is_told_beside_questions_that_are_not_answered(&world, &watcher, &token).await;
     let end = tokio::time::timeout(std::time::Duration::from_secs(20), following.bytes()).await;
     end.expect("the stream ends").expect("in order");
     world.app.sweep().await.unwrap();
@@ -110,6 +111,26 @@ async fn h1_on_hold_nothing_is_issued_active_or_told_on_any_node_and_nobody_is_s
     let (_resumed, resumed) = until_hello(changes::ask(&watcher, Some(&id_of(&again))).await).await;
     assert!(resumed.starts_with("event: hello\n"), "{resumed}");
     world.sign_in("maria@acme.example").await;
+}
+
+/// Whatever is asked in the same turn of reading.
+async fn the_key_set_is_told_beside_questions_that_are_not_answered(
+    world: &World,
+    watcher: &crate::support::Program,
+    token: &str,
+) {
+    let asked = (0..20).map(|_| {
+        let (stranger, watcher, token) = (world.stranger(), watcher.clone(), token.to_owned());
+        tokio::spawn(async move {
+            let key_set = stranger.request(Method::GET, "/.well-known/jwks.json").send();
+            let introspected = [("token", token.as_str())];
+            let (key_set, refused) = tokio::join!(key_set, watcher.oauth("introspect", &introspected));
+            (key_set.unwrap().status(), refused.status())
+        })
+    });
+    for answers in asked.collect::<Vec<_>>() {
+        assert_eq!(answers.await.unwrap(), (StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE));
+    }
 }
 
 async fn h2_lifting_takes_what_was_stopped_and_is_done_once(world: World) {

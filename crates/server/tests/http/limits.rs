@@ -324,7 +324,7 @@ async fn protocol42_a_panic_is_answered_and_tells_nothing() {
         panic!("pcs_secret")
     }
     let router = axum::Router::new().route("/panics", axum::routing::get(panics));
-    let around = portcullis::around::Around::new(std::sync::Arc::clone(&world.app), router);
+    let around = portcullis::around::Around::new(std::sync::Arc::clone(&world.app), router, Default::default());
     for path in ["/panics", "/elsewhere"] {
         let request = axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap();
         let response = around.clone().oneshot(request).await.unwrap();

@@ -15,6 +15,7 @@ on_both! {
     protocol19_subject_and_client_id_are_no_user_s_id_and_cannot_be_chosen
     l4_each_token_is_on_record_before_it_is_handed_out
     l4_a_request_that_is_answered_503_leaves_no_usable_token
+    a_damaged_row_keeps_nobody_else_from_an_answer
     a_restart_neither_ends_nor_revives_tokens
 }
 
@@ -152,6 +153,37 @@ async fn l4_a_request_that_is_answered_503_leaves_no_usable_token(world: World) 
     assert_eq!(recorded.iter().map(|t| t.jti).collect::<Vec<_>>(), [jti(&before)]);
     assert!(program.is_active(&before).await, "and what was good before is good after");
     assert_eq!(program.ask().await.status(), StatusCode::OK);
+}
+
+async fn a_damaged_row_keeps_nobody_else_from_an_answer(world: World) {
+    let whole = world.maria().await.generate().await;
+    let damaged = world.person("joao@acme.example", Role::SuperAdmin).await.generate().await;
+    let tokens = [whole.token().await, damaged.token().await];
+    let id = &damaged.client_id;
+    world
+        .sql(&format!(
+            "UPDATE credentials SET revoked_at = 1, revoked_reason = 'no such' WHERE client_id = '{id}'"
+        ))
+        .await;
+    let watcher = world.watcher().await;
+    // At once, so that they share a transaction, or a turn of reading.
+    let asked: Vec<_> = (0..40)
+        .map(|n| {
+            let (program, token) = if n % 2 == 0 { (&whole, &tokens[0]) } else { (&damaged, &tokens[1]) };
+            let (program, watcher, token) = (program.clone(), watcher.clone(), token.clone());
+            tokio::spawn(async move {
+                let form = [("token", token.as_str())];
+                let (issued, introspected) = tokio::join!(program.ask(), watcher.oauth("introspect", &form));
+                (n % 2 == 0, issued.status(), introspected)
+            })
+        })
+        .collect();
+    for answer in asked {
+        let (is_whole, issued, introspected) = answer.await.unwrap();
+        let expected = if is_whole { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+        assert_eq!((issued, introspected.status()), (expected, expected));
+        assert!(!is_whole || json(introspected).await["active"] == true);
+    }
 }
 
 async fn a_restart_neither_ends_nor_revives_tokens(world: World) {

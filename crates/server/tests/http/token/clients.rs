@@ -22,6 +22,7 @@ on_sqlite! {
 on_both! {
     protocol07_basic_alone_and_body_alone_both_work
     protocol09_an_unknown_id_and_a_wrong_secret_are_the_same_bytes
+    protocol09_only_the_proven_make_a_node_look_for_a_new_key_set
     protocol09_a_wrong_secret_never_tells_that_a_credential_is_dead
     protocol18_a_stranger_s_failures_never_refuse_the_rightful_client
     c6_with_the_right_secret_an_expired_credential_is_told_why
@@ -181,6 +182,19 @@ async fn protocol09_an_unknown_id_and_a_wrong_secret_are_the_same_bytes(world: W
     let (wrong, unknown) = (from(&program.client_id), from(UNKNOWN));
     assert!(wrong.starts_with("HTTP/1.1 429 "), "{wrong}");
     assert_eq!(unknown, wrong);
+}
+
+async fn protocol09_only_the_proven_make_a_node_look_for_a_new_key_set(world: World) {
+    let program = world.maria().await.generate().await;
+    let node = world.another_node().await;
+    world.pass(SignedDuration::from_hours(24 * 400));
+    world.app.tend_keys().await.unwrap();
+    // The node has the key set of before, and the new one cannot be read.
+    node.sql("UPDATE signing_keys SET public = NULL, public_by = NULL").await;
+    let wrong = answer(&node, "token", Some(&basic(&program.client_id, WRONG)), GRANT);
+    assert!(wrong.starts_with("HTTP/1.1 401 "), "{wrong}");
+    assert_eq!(answer(&node, "token", Some(&basic(UNKNOWN, WRONG)), GRANT), wrong);
+    assert_eq!(program.at(&node).ask().await.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
 async fn protocol09_a_wrong_secret_never_tells_that_a_credential_is_dead(world: World) {
