@@ -53,20 +53,31 @@ pub enum Access {
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// The address at the other end of the connection.
-    pub ip: IpAddr,
+    ip: IpAddr,
+    /// The same as text: written once for each connection.
+    text: String,
     /// Whether this server did the TLS.
     pub tls: bool,
     /// What the connection is used for.
     pub uses: Uses,
 }
 
+impl Peer {
+    /// Who is at the other end of a connection.
+    #[must_use]
+    pub fn new(ip: IpAddr, tls: bool, uses: Uses) -> Self {
+        let ip = ip.to_canonical();
+        Self { ip, text: ip.to_string(), tls, uses }
+    }
+}
+
 /// Where a request really came from, and whether it came by HTTPS. `X-Forwarded-*` is believed
 /// from trusted proxies only (protocol 42).
-fn arrival(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool) {
+fn arrival(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (String, bool) {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
-    let mut ip = peer.ip.to_canonical();
+    let mut ip = peer.ip;
     if !is_trusted(&ip) {
-        return (ip, peer.tls);
+        return (peer.text.clone(), peer.tls);
     }
     let forwarded = headers.get_all("x-forwarded-for").iter().map(|v| v.to_str().unwrap_or("unreadable"));
     let hops: Vec<&str> = forwarded.flat_map(|v| v.split(',')).map(str::trim).collect();
@@ -82,7 +93,7 @@ fn arrival(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool
         }
     }
     let proto = headers.get_all("x-forwarded-proto").iter().next_back().and_then(|v| v.to_str().ok());
-    (ip, peer.tls || proto.is_some_and(|p| p.eq_ignore_ascii_case("https")))
+    (ip.to_string(), peer.tls || proto.is_some_and(|p| p.eq_ignore_ascii_case("https")))
 }
 
 /// Notes where the request came from, and refuses plain HTTP where TLS is wanted. It is refused, not
@@ -90,12 +101,12 @@ fn arrival(peer: &Peer, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool
 #[must_use]
 pub fn note_arrival(app: &App, request: &mut Request) -> Option<Problem> {
     let arrived = |peer: &Peer| arrival(peer, request.headers(), &app.config.trusted_proxies);
-    let (ip, tls) = request.extensions().get().map_or((IpAddr::from([0, 0, 0, 0]), false), arrived);
+    let (ip, tls) = request.extensions().get().map_or(("0.0.0.0".to_owned(), false), arrived);
     if app.config.wants_tls() && !tls && !request.uri().path().starts_with("/health/") {
         return Some(Problem::plain_http());
     }
     let agent = request.headers().get(header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()));
-    let origin = Origin::new(ip.to_string(), &agent.unwrap_or_default());
+    let origin = Origin::new(ip, &agent.unwrap_or_default());
     request.extensions_mut().insert(origin);
     None
 }
@@ -220,8 +231,8 @@ mod tests {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|t| t.parse().unwrap()).collect();
-        let peer = Peer { ip: peer.parse().unwrap(), tls: false, uses: Uses::default() };
-        arrival(&peer, &headers, &trusted).0.to_string()
+        let peer = Peer::new(peer.parse().unwrap(), false, Uses::default());
+        arrival(&peer, &headers, &trusted).0
     }
 
     #[test]

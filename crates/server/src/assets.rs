@@ -60,17 +60,21 @@ pub struct Document {
 pub struct ETag(HeaderValue);
 
 impl ETag {
-    /// Of a tag without its quotes: letters, digits, `-`, `_` and `.`. Anything else makes a tag that
-    /// nobody has, so that the body is always sent.
+    /// What stands for no tag at all: nobody has it.
+    const NONE: HeaderValue = HeaderValue::from_static("\"\"");
+
+    /// Of a tag without its quotes: letters, digits, `-`, `_` and `.`. Anything else makes [`Self::NONE`],
+    /// with which the body is always sent.
     #[must_use]
     pub fn of(tag: &str) -> Self {
-        Self(HeaderValue::try_from(format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("none")))
+        Self(HeaderValue::try_from(format!("\"{tag}\"")).unwrap_or(Self::NONE))
     }
 
     /// Whether the caller has it already (RFC 9110 §13.1.2).
     fn is_known(&self, request: &HeaderMap) -> bool {
         let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-        known.flat_map(|v| v.split(',')).any(|tag| self.0 == *tag.trim().trim_start_matches("W/"))
+        let is_this = |tag: &str| self.0 == *tag.trim().trim_start_matches("W/");
+        self.0 != Self::NONE && known.flat_map(|v| v.split(',')).any(is_this)
     }
 }
 

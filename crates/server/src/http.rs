@@ -278,7 +278,7 @@ impl Connection {
         // An answer is small and wanted now.
         let _ = stream.set_nodelay(true);
         let uses = Uses::default();
-        let peer = Peer { ip: self.peer.ip(), tls: self.tls.is_some(), uses: uses.clone() };
+        let peer = Peer::new(self.peer.ip(), self.tls.is_some(), uses.clone());
         // Long enough for a request of the longest kind, so that nothing under way is cut off.
         let idle = self.write + deadline;
         let service = Answers { service: self.service, peer };

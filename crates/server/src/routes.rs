@@ -103,8 +103,12 @@ fn direct<T: 'static>(handler: impl Handler<T, Arc<App>, Future = Answering>) ->
 /// What is answered without the router, by path.
 #[must_use]
 pub fn answered_directly() -> HashMap<&'static str, (Method, Direct)> {
-    let direct = all().into_iter().filter_map(|r| Some((r.path, (r.method, r.direct?))));
-    direct.collect()
+    // What something is laid around is not answered past it.
+    let is_bare = |r: &Route| {
+        r.access == Access::Anyone && (r.method == Method::GET || r.door == Door::OAuth) && !r.path.contains('{')
+    };
+    let direct = all().into_iter().filter(is_bare);
+    direct.filter_map(|r| Some((r.path, (r.method, r.direct?)))).collect()
 }
 
 /// All routes.

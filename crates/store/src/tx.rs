@@ -308,18 +308,26 @@ impl Tx {
         outcome.map_err(commit_failed)
     }
 
-    /// Puts tokens on record and makes it last: on SQLite in one message to its thread.
+    /// Puts tokens on record and makes it last: on SQLite in one message to its thread. `meanwhile` is
+    /// called when nothing is left but to commit, and before that is waited for; not at all when the
+    /// database refuses before.
     ///
     /// # Errors
     /// As [`Tx::record_tokens`] and [`Tx::commit`].
-    pub async fn record_and_commit(mut self, tokens: &[NewToken]) -> Result<(), StoreError> {
+    pub async fn record_and_commit(
+        mut self,
+        tokens: &[NewToken],
+        meanwhile: impl FnOnce(),
+    ) -> Result<(), StoreError> {
         match self.link {
             Link::SqliteTx(mut turn) if !tokens.is_empty() => {
+                meanwhile();
                 let sql = format!("{}; COMMIT", insert_of(tokens.len()));
                 record(turn.connection(), sql, tokens).await.map(|()| turn.committed()).map_err(commit_failed)
             }
             _ => {
                 self.record_tokens(tokens).await?;
+                meanwhile();
                 self.commit().await
             }
         }

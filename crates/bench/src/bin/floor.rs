@@ -34,6 +34,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
+/// As Portcullis has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long a token lives, in seconds.
 const LASTS_SECONDS: i64 = 86_400;
 /// What every token grants.

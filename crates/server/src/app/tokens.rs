@@ -207,7 +207,8 @@ impl Failed {
             tracing::error!(%error, requests, "token requests were not served");
         }
         match error {
-            Failure::Internal(what) => Self::Internal(what.clone()),
+            // Of several requests nobody knows whose row it is.
+            Failure::Internal(what) if requests == 1 => Self::Internal(what.clone()),
             Failure::OnHold => Self::OnHold,
             _ => Self::Busy,
         }
@@ -302,9 +303,14 @@ impl Issuer {
     }
 }
 
+type Answers = Vec<Result<Unsigned, NotIssued>>;
+
+/// The requests of a batch, each with its answer, that are not told yet.
+type Untold = (Vec<Request>, Answers);
+
 /// What was decided about the requests of a batch, and has not happened yet.
 struct Decided {
-    answers: Vec<Result<Unsigned, NotIssued>>,
+    answers: Answers,
     /// What is to be put on record, if anything is.
     pending: Option<(Tx, Vec<NewToken>)>,
 }
@@ -328,40 +334,61 @@ impl Gate {
     /// Serves a batch in time. Whoever is not told anything, since it took too long, is told that the
     /// server is busy.
     async fn issue(&self, batch: Vec<Request>) {
-        let requests = batch.len();
-        // Pinned where it is: it is large, and to be moved about costs as much as it does.
-        if timeout(PATIENCE, pin!(self.serve(batch))).await.is_err() {
-            Failed::from(&StoreError::timed_out().into(), requests);
+        // What cannot be read for one, a damaged row, is not to keep the others from an answer.
+        for request in self.serve_in_time(batch).await {
+            self.serve_in_time(vec![request]).await;
         }
     }
 
-    async fn serve(&self, batch: Vec<Request>) {
+    async fn serve_in_time(&self, batch: Vec<Request>) -> Vec<Request> {
+        let requests = batch.len();
+        // Pinned where it is: it is large, and to be moved about costs as much as it does.
+        timeout(PATIENCE, pin!(self.serve(batch))).await.unwrap_or_else(|_| {
+            Failed::from(&StoreError::timed_out().into(), requests);
+            Vec::new()
+        })
+    }
+
+    /// Decides about a batch, puts on record what is issued, and gives the requests that are to be
+    /// served again, each alone.
+    async fn serve(&self, batch: Vec<Request>) -> Vec<Request> {
         let requests = batch.len();
         let (done, outcome) = watch::channel(None);
-        match self.decide(&batch, &outcome).await {
-            Ok(Decided { answers, pending }) => {
-                // They are signed while this is put on record, and none is let go before.
-                for (request, answer) in batch.into_iter().zip(answers) {
+        let (answers, pending) = match self.decide(&batch, &outcome).await {
+            Ok(Decided { answers, pending }) => (answers, pending),
+            Err(error) => return refused(batch, &error),
+        };
+        let (mut untold, mut held) = (Some((batch, answers)), Vec::new());
+        // They are signed while this is put on record, and none is let go before. What a proof was used
+        // for stands only when its use is on record, so such a refusal waits, too.
+        let mut tell = |untold: &mut Option<Untold>| {
+            let (batch, answers) = untold.take().unwrap_or_default();
+            for (request, answer) in batch.into_iter().zip(answers) {
+                if answer.is_err() && once(&request).next().is_some() {
+                    held.push((request, answer));
+                } else {
                     // Nobody may be waiting any more; the token goes on record all the same.
                     let _ = request.answer.send(answer);
                 }
-                let Some((tx, tokens)) = pending else { return };
-                let recorded = tx.record_and_commit(&tokens).await;
-                done.send_replace(Some(recorded.map_err(|error| Failed::from(&error.into(), requests))));
             }
-            // What cannot be read for one, a damaged row, is not to keep the others from an answer.
-            Err(Failure::Internal(_)) if batch.len() > 1 => {
-                for request in batch {
-                    Box::pin(self.serve(vec![request])).await;
-                }
+        };
+        let recorded = match pending {
+            Some((tx, tokens)) => tx.record_and_commit(&tokens, || tell(&mut untold)).await.map_err(Failure::from),
+            None => {
+                tell(&mut untold);
+                Ok(())
             }
-            Err(error) => {
-                let failed = Failed::from(&error, requests);
-                for request in batch {
-                    let _ = request.answer.send(Err(ClientRefused::from(failed.clone()).into()));
-                }
-            }
+        };
+        if let (Err(error), Some((batch, _))) = (&recorded, untold) {
+            return refused(batch, error);
         }
+        let recorded = recorded.map_err(|error| Failed::from(&error, requests));
+        for (request, answer) in held {
+            let answer = recorded.clone().map_err(|failed| ClientRefused::from(failed).into()).and(answer);
+            let _ = request.answer.send(answer);
+        }
+        done.send_replace(Some(recorded));
+        Vec::new()
     }
 
     /// Looks all clients up and decides, in the transaction that is to put on record what is issued.
@@ -474,6 +501,18 @@ impl Gate {
         };
         Ok((token, unsigned))
     }
+}
+
+/// Tells all of a batch that the database failed; or gives them back, where it was a row of one of them.
+fn refused(batch: Vec<Request>, error: &Failure) -> Vec<Request> {
+    if matches!(error, Failure::Internal(_)) && batch.len() > 1 {
+        return batch;
+    }
+    let failed = Failed::from(error, batch.len());
+    for request in batch {
+        let _ = request.answer.send(Err(ClientRefused::from(failed.clone()).into()));
+    }
+    Vec::new()
 }
 
 /// What of a request counts once.

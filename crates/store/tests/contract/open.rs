@@ -249,6 +249,15 @@ mod file {
         SqliteConnection::connect(&format!("sqlite:{}?mode=rwc", file.display())).await.unwrap()
     }
 
+    #[tokio::test]
+    async fn sqlite_is_compiled_as_the_tree_says() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        let options = sqlx::query_as::<_, (String,)>("PRAGMA compile_options").fetch_all(&mut connection);
+        let options: Vec<String> = options.await.unwrap().into_iter().map(|(option,)| option).collect();
+        assert!(options.iter().any(|o| o == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+        assert!(!options.iter().any(|o| o == "ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nodes_that_open_no_file_at_once_all_succeed() {
         let (_folder, database) = place();
