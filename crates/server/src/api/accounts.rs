@@ -93,7 +93,7 @@ pub async fn me(Extension(caller): Extension<Caller>) -> Json<Me> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsersQuery {
-    /// Only users with this in e-mail or name.
+    /// Only users with this in e-mail or name; a whole e-mail finds its user alone.
     #[serde(default)]
     search: String,
     /// Only users with this status: `pending_activation`, `active`, `inactive`.

@@ -167,7 +167,8 @@ impl App {
         Ok(act.commit(&[entry]).await?)
     }
 
-    /// A page of users, for Super Admins.
+    /// A page of users, for Super Admins. A whole address finds its user alone, and at once: parts are
+    /// looked for in every user.
     ///
     /// # Errors
     /// [`Failure::NotSuperAdmin`].
@@ -181,7 +182,14 @@ impl App {
     ) -> Result<Vec<User>, Failure> {
         caller.super_admin()?;
         let fragment = fragment.trim().to_lowercase();
-        Ok(self.store.read().await?.users(after, &fragment, status, limit).await?)
+        let mut tx = self.store.read().await?;
+        if let (None, Ok(email)) = (after, Email::parse(&fragment))
+            && let Some(user) = tx.user_by_email(&email).await?
+        {
+            let is_wanted = status.is_none_or(|status| status == user.standing.status.0) && limit > 0;
+            return Ok(is_wanted.then_some(user).into_iter().collect());
+        }
+        Ok(tx.users(after, &fragment, status, limit).await?)
     }
 
     /// A user, for Super Admins and for the user.

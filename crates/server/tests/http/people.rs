@@ -474,6 +474,15 @@ async fn the_list_is_searched_and_paged_on_the_server(world: World) {
     assert!(page.contains("No user matches.") && !page.contains("<img"), "{page}");
     let (_, page) = maria.page("/users?search=rocha").await;
     assert_eq!(rows(&page), 1);
+    // A whole address is one user's, whoever else has it as a part.
+    invite(&maria, "myguest07@acme.example").await;
+    let (_, page) = maria.page("/users?search=guest07%40acme").await;
+    assert_eq!(rows(&page), 2);
+    let (_, page) = maria.page("/users?search=+Guest07%40acme.example").await;
+    assert_eq!(rows(&page), 1);
+    assert!(!page.contains("myguest07"), "{page}");
+    let (_, page) = maria.page("/users?search=guest07%40acme.example&status=active").await;
+    assert!(page.contains("No user matches."), "{page}");
     assert_eq!(maria.get("/users?after=forged").await.status(), StatusCode::UNPROCESSABLE_ENTITY);
 }
 
