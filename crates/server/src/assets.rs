@@ -63,8 +63,8 @@ impl ETag {
     /// What stands for no tag at all: nobody has it.
     const NONE: HeaderValue = HeaderValue::from_static("\"\"");
 
-    /// Of a tag without its quotes: letters, digits, `-`, `_` and `.`. Anything else makes [`Self::NONE`],
-    /// with which the body is always sent.
+    /// Of a tag without its quotes: letters, digits, `-`, `_` and `.`. Anything else makes one that nobody
+    /// has, so that the body is always sent.
     #[must_use]
     pub fn of(tag: &str) -> Self {
         Self(HeaderValue::try_from(format!("\"{tag}\"")).unwrap_or(Self::NONE))
