@@ -103,12 +103,19 @@ fn direct<T: 'static>(handler: impl Handler<T, Arc<App>, Future = Answering>) ->
 /// What is answered without the router, by path.
 #[must_use]
 pub fn answered_directly() -> HashMap<&'static str, (Method, Direct)> {
-    // What something is laid around is not answered past it.
-    let is_bare = |r: &Route| {
-        r.access == Access::Anyone && (r.method == Method::GET || r.door == Door::OAuth) && !r.path.contains('{')
-    };
     let direct = all().into_iter().filter(is_bare);
     direct.filter_map(|r| Some((r.path, (r.method, r.direct?)))).collect()
+}
+
+/// Whether nothing is laid around a route that it would need: no look at who may use it or from which
+/// site it comes, and no page around a message. The files of pages have none.
+fn is_bare(route: &Route) -> bool {
+    let is_for_programs = match route.door {
+        Door::OAuth => true,
+        Door::Console => route.path.starts_with("/assets/"),
+        Door::Api | Door::Operations => route.method == Method::GET,
+    };
+    is_for_programs && route.access == Access::Anyone && !route.path.contains('{')
 }
 
 /// All routes.

@@ -46,9 +46,13 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// SQLITE_CORRUPT (11) or SQLITE_NOTADB (26), extended or not: the file itself is broken.
+/// SQLITE_CORRUPT (11) or SQLITE_NOTADB (26), extended or not, or PostgreSQL's data_corrupted (XX001) or
+/// index_corrupted (XX002): what is stored is broken.
 fn is_damage(error: &dyn sqlx::error::DatabaseError) -> bool {
-    sqlite_code(error).is_some_and(|code| matches!(code & 0xff, 11 | 26))
+    match sqlite_code(error) {
+        Some(code) => matches!(code & 0xff, 11 | 26),
+        None => error.code().is_some_and(|code| matches!(&*code, "XX001" | "XX002")),
+    }
 }
 
 /// Whether an error that came as the answer to COMMIT leaves open whether it happened: a connection

@@ -309,8 +309,8 @@ impl Tx {
     }
 
     /// Puts tokens on record and makes it last: on SQLite in one message to its thread. `meanwhile` is
-    /// called when nothing is left but to commit, and before that is waited for; not at all when the
-    /// database refuses before.
+    /// called just before the last message is sent, and not at all when there is none: on PostgreSQL the
+    /// insert goes before, so that the commit does not wait for what is done meanwhile.
     ///
     /// # Errors
     /// As [`Tx::record_tokens`] and [`Tx::commit`].

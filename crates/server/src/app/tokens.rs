@@ -336,7 +336,10 @@ impl Gate {
     async fn issue(&self, batch: Vec<Request>) {
         // What cannot be read for one, a damaged row, is not to keep the others from an answer.
         for request in self.serve_in_time(batch).await {
-            self.serve_in_time(vec![request]).await;
+            // Who has gone meanwhile is not worth the time of those who wait.
+            if !request.answer.is_closed() {
+                self.serve_in_time(vec![request]).await;
+            }
         }
     }
 

@@ -17,6 +17,7 @@ on_sqlite! {
 on_both! {
     protocol27_an_assertion_works_at_every_endpoint_and_once
     protocol27_of_many_at_once_on_two_nodes_exactly_one_is_taken
+    protocol27_a_use_that_is_not_on_record_is_none
     protocol27_an_id_counts_only_after_the_signature_was_checked
     protocol09_an_unknown_client_no_key_and_a_wrong_signature_are_the_same_bytes
     protocol18_a_stranger_s_assertions_never_refuse_the_rightful_client
@@ -80,6 +81,25 @@ async fn protocol27_of_many_at_once_on_two_nodes_exactly_one_is_taken(world: Wor
         }
         assert_eq!(taken, 1);
     }
+}
+
+/// Of many that share a transaction which fails nobody is told that another one was taken.
+async fn protocol27_a_use_that_is_not_on_record_is_none(world: World) {
+    let (program, key) = with_key(&world).await;
+    let assertion = key.assertion(&world, &program.client_id);
+    world.sql("ALTER TABLE issued_tokens RENAME TO out_of_reach").await;
+    let asked: Vec<_> = (0..20)
+        .map(|_| {
+            let (url, assertion) = (world.url.clone(), assertion.clone());
+            tokio::spawn(async move { assert_at(&url, "token", &assertion, &[GRANT]).await.status() })
+        })
+        .collect();
+    for status in asked {
+        assert_eq!(status.await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    world.sql("ALTER TABLE out_of_reach RENAME TO issued_tokens").await;
+    assert_eq!(ask(&world, &assertion).await.status(), StatusCode::OK);
+    oauth_error(ask(&world, &assertion).await, 401, "invalid_client").await;
 }
 
 async fn protocol27_an_id_counts_only_after_the_signature_was_checked(world: World) {
