@@ -112,7 +112,6 @@ pub fn signing_input(
 ) -> Result<String, Failure> {
     let mut written = Vec::with_capacity(768);
     serde_json::to_writer(&mut written, content).map_err(|e| refused(&e.to_string()))?;
-    // More than 1032 bytes cost the allocator several times as much.
     let mut token = String::with_capacity(1024);
     let header = format!(r#"{{"alg":"{}","typ":"{typ}","kid":"{kid}"}}"#, algorithm.code());
     BASE64URL.encode_string(header, &mut token);
