@@ -1,4 +1,4 @@
-//! Accepting clients; checking and revoking access tokens. They are issued in [`issuing`].
+//! Accepting clients; checking and revoking access tokens. They are issued in `tokens/issuing.rs`.
 
 mod issuing;
 
