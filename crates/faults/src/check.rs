@@ -111,13 +111,12 @@ fn known_after(calls: &[Call], returned: usize) -> Vec<Call> {
 fn linearizable(start: &Start, calls: &[Call]) -> anyhow::Result<bool> {
     let calls: Vec<&Call> = calls.iter().filter(|call| says_something(call)).collect();
     let calls = without_implied(&calls);
-    // Times are in whole microseconds: of two events in the same one the call comes first.
+    // Times are in whole microseconds: of two events in the same one the call comes first. What was not
+    // answered may have happened at any time until the end, or not at all.
     let mut events: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * calls.len());
     for (at, call) in calls.iter().enumerate() {
         events.push((call.called, false, at));
-        if !call.is_unanswered() {
-            events.push((call.returned, true, at));
-        }
+        events.push((if call.is_unanswered() { u64::MAX } else { call.returned }, true, at));
     }
     events.sort_unstable();
     let mut tester = LinearizabilityTester::new(Register::new(start));

@@ -187,6 +187,20 @@ fn i4_an_act_that_was_acknowledged_and_lost_is_found() {
     assert!(found(Bug::EarlyAcknowledgement, 20) >= 2);
 }
 
+/// A search that tries the orders of what was not answered one by one does not end here.
+#[test]
+fn a_history_of_which_much_was_not_answered_is_searched_to_its_end() {
+    let with_lost_answers = |bug, seed| {
+        let mut window = run(bug, seed, 80);
+        let acts = window.calls.iter_mut().filter(|call| call.is_act() && call.operation != Operation::Generate);
+        acts.for_each(|call| call.outcome = Outcome::Unanswered("cut off".to_owned()));
+        assert!(window.calls.iter().filter(|call| call.is_unanswered()).count() > 12);
+        window.check().unwrap()
+    };
+    assert!((0..8).all(|seed| with_lost_answers(Bug::None, seed).is_none()));
+    assert!((0..8).any(|seed| with_lost_answers(Bug::Cached(40), seed).is_some()));
+}
+
 #[test]
 fn refusals_that_fit_anywhere_do_not_hide_a_token_too_many() {
     let lenient = |seed| {

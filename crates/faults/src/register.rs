@@ -48,17 +48,24 @@ pub struct Step {
     pub operation: Operation,
 }
 
-/// One state that was reached: what is held, the owner's facts, and which calls were put in order.
-type Reached = (Option<String>, bool, bool, BTreeSet<usize>);
+/// What is held and the owner's facts, of each possible state, and which calls were put in order.
+type Reached = (BTreeSet<(Option<String>, bool, bool)>, BTreeSet<usize>);
 
-/// A user's credential and what decides about it.
+/// A user's credential and what decides about it, in one state.
 #[derive(Debug, Clone)]
-pub struct Register {
+struct State {
     owner: OwnerStanding,
     held: Option<Credential>,
     /// Nobody was told the Client ID of what is held: the call that made it was not answered.
     unknown: bool,
     refusals_fit: bool,
+}
+
+/// All the states that a user's credential can be in after the calls that were put in order: a call that
+/// was not answered may have happened or not.
+#[derive(Debug, Clone)]
+pub struct Register {
+    states: Vec<State>,
     done: BTreeSet<usize>,
     /// What the search has been at already: from there it need not go on twice (Lowe, "Testing for
     /// linearizability"). The clones of one search share it.
@@ -95,17 +102,14 @@ fn credential(client_id: Option<&str>) -> Credential {
     }
 }
 
-impl Register {
-    /// The register as a history begins.
-    #[must_use]
-    pub fn new(start: &Start) -> Self {
+impl State {
+    /// As a history begins.
+    fn new(start: &Start) -> Self {
         Self {
             owner: super_admin(),
             held: start.held.as_deref().map(|id| credential(Some(id))),
             unknown: false,
             refusals_fit: start.refusals_fit,
-            done: BTreeSet::new(),
-            reached: Arc::default(),
         }
     }
 
@@ -200,11 +204,32 @@ impl Register {
         }
     }
 
-    fn is_new(&self) -> bool {
+    /// What tells it from others.
+    fn told_apart_by(&self) -> (Option<String>, bool, bool) {
         let held = self.held.as_ref().map(|c| if self.unknown { "?" } else { c.client_id.as_str() }.to_owned());
-        let reached =
-            (held, self.owner.mfa_since.is_some(), self.owner.role.0 == Role::SuperAdmin, self.done.clone());
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner).insert(reached)
+        (held, self.owner.mfa_since.is_some(), self.owner.role.0 == Role::SuperAdmin)
+    }
+}
+
+impl Register {
+    /// The register as a history begins.
+    #[must_use]
+    pub fn new(start: &Start) -> Self {
+        Self { states: vec![State::new(start)], done: BTreeSet::new(), reached: Arc::default() }
+    }
+
+    /// Adds the states in which an act has happened to those in which it has not.
+    fn may_have_done(&mut self, operation: &Operation) {
+        let mut after = self.states.clone();
+        after.retain_mut(|state| state.act(operation, None).is_ok());
+        self.states.append(&mut after);
+    }
+
+    /// Leaves each state once. Whether that and what was put in order is nothing the search has been at.
+    fn is_new(&mut self) -> bool {
+        let mut seen = BTreeSet::new();
+        self.states.retain(|state| seen.insert(state.told_apart_by()));
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).insert((seen, self.done.clone()))
     }
 }
 
@@ -212,17 +237,19 @@ impl SequentialSpec for Register {
     type Op = Step;
     type Ret = Outcome;
 
-    /// An unanswered call, where it is taken to have happened.
+    /// A call that did not return. The checker gives every call a return; this is for who does not.
     fn invoke(&mut self, step: &Step) -> Outcome {
-        self.done.insert(step.at);
-        match self.act(&step.operation, None) {
-            Ok(()) => Outcome::Done,
-            Err(why) => Outcome::Refused(why.to_owned()),
-        }
+        self.may_have_done(&step.operation);
+        Outcome::Unanswered(String::new())
     }
 
     fn is_valid_step(&mut self, step: &Step, outcome: &Outcome) -> bool {
         self.done.insert(step.at);
-        self.fits(&step.operation, outcome) && self.is_new()
+        if let Outcome::Unanswered(_) = outcome {
+            self.may_have_done(&step.operation);
+        } else {
+            self.states.retain_mut(|state| state.fits(&step.operation, outcome));
+        }
+        !self.states.is_empty() && self.is_new()
     }
 }

@@ -23,7 +23,7 @@ use portcullis_bench::report::{self, Row};
 use portcullis_bench::round::{self, Load};
 use portcullis_bench::{plot, process};
 
-/// The command line.
+/// Measures servers side by side: tokens, introspection, documents, a flood of sign-ins, memory, start.
 #[derive(Debug, Parser)]
 struct Args {
     /// How many rounds; 5, or 1 with --quick.

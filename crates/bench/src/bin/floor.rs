@@ -45,7 +45,7 @@ const SCOPE: &str = "users:read audit:read apis:read";
 /// The longest request body that is read.
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// The command line.
+/// The least that a token server can do, to measure others against.
 #[derive(Debug, Parser)]
 struct Args {
     /// The address to listen on.

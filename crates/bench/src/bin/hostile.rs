@@ -82,7 +82,7 @@ impl Attack {
     }
 }
 
-/// The command line.
+/// Measures what hostile peers (slow, idle, endless, resetting, flooding ones) do to the good ones.
 #[derive(Debug, Parser)]
 struct Args {
     /// How many rounds of without and with.

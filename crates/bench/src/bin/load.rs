@@ -40,7 +40,7 @@ const ANSWER_LIMIT: usize = 64 * 1024;
 /// After so many errors of one connection it gives up, so that a dead server ends the run.
 const GIVE_UP_AFTER: u32 = 20;
 
-/// The command line.
+/// Keeps connections busy with requests and prints what came of them as JSON.
 #[derive(Debug, Parser)]
 struct Args {
     /// The address of the server, spoken to in plain HTTP/1.1.

@@ -52,7 +52,7 @@ impl Source {
     }
 }
 
-/// The command line.
+/// Measures how long a revocation takes until verifiers refuse the token.
 #[derive(Debug, Parser)]
 struct Args {
     /// How many credentials are revoked, one after the other.

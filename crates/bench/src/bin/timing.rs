@@ -46,7 +46,7 @@ const WARM_UP: u32 = 200;
 /// Beyond this, |t| is taken for a difference, as is the custom in testing for timing leaks.
 const TELLING: f64 = 4.5;
 
-/// The command line.
+/// Measures whether answers tell by their time what they must not tell.
 #[derive(Debug, Parser)]
 struct Args {
     /// How many answers of each kind are timed.
