@@ -13,8 +13,8 @@ pub const TOKEN_LASTS_SECONDS: u32 = 86_400;
 pub const LIFESPANS: std::ops::RangeInclusive<u32> = 60..=86_400 * 30;
 
 /// The claims of an access token in the RFC 9068 §2.2 profile. All instants are whole seconds
-/// since the epoch. Unknown and repeated claims are refused when reading: only this server's own
-/// tokens are read with it.
+/// since the epoch. Unknown and repeated claims are refused when reading: this server's own tokens
+/// have none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {

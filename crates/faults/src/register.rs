@@ -48,8 +48,11 @@ pub struct Step {
     pub operation: Operation,
 }
 
-/// What is held and the owner's facts, of each possible state, and which calls were put in order.
-type Reached = (BTreeSet<(Option<String>, bool, bool)>, BTreeSet<usize>);
+/// What states are told apart by: what is held, whether the owner has MFA, and is a Super Admin.
+type Facts = (Option<String>, bool, bool);
+
+/// The states that are possible, and which calls were put in order.
+type Reached = (BTreeSet<Facts>, BTreeSet<usize>);
 
 /// A user's credential and what decides about it, in one state.
 #[derive(Debug, Clone)]
@@ -205,7 +208,7 @@ impl State {
     }
 
     /// What tells it from others.
-    fn told_apart_by(&self) -> (Option<String>, bool, bool) {
+    fn told_apart_by(&self) -> Facts {
         let held = self.held.as_ref().map(|c| if self.unknown { "?" } else { c.client_id.as_str() }.to_owned());
         (held, self.owner.mfa_since.is_some(), self.owner.role.0 == Role::SuperAdmin)
     }
@@ -225,10 +228,15 @@ impl Register {
         self.states.append(&mut after);
     }
 
-    /// Leaves each state once. Whether that and what was put in order is nothing the search has been at.
-    fn is_new(&mut self) -> bool {
+    /// Leaves each state once, and gives what they are told apart by.
+    fn tidy(&mut self) -> BTreeSet<Facts> {
         let mut seen = BTreeSet::new();
         self.states.retain(|state| seen.insert(state.told_apart_by()));
+        seen
+    }
+
+    /// Whether the search has not been at these states with these calls in order, and is now.
+    fn is_new(&self, seen: BTreeSet<Facts>) -> bool {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner).insert((seen, self.done.clone()))
     }
 }
@@ -237,10 +245,11 @@ impl SequentialSpec for Register {
     type Op = Step;
     type Ret = Outcome;
 
-    /// A call that did not return. The checker gives every call a return; this is for who does not.
+    /// A call that has no return. The checker gives one to every call; this is for who does not.
     fn invoke(&mut self, step: &Step) -> Outcome {
-        self.may_have_done(&step.operation);
-        Outcome::Unanswered(String::new())
+        let unanswered = Outcome::Unanswered(String::new());
+        self.is_valid_step(step, &unanswered);
+        unanswered
     }
 
     fn is_valid_step(&mut self, step: &Step, outcome: &Outcome) -> bool {
@@ -250,6 +259,7 @@ impl SequentialSpec for Register {
         } else {
             self.states.retain_mut(|state| state.fits(&step.operation, outcome));
         }
-        !self.states.is_empty() && self.is_new()
+        let seen = self.tidy();
+        !seen.is_empty() && self.is_new(seen)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
@@ -63,7 +63,7 @@ impl Clock {
         }
     }
 
-    /// `N` random bytes.
+    /// `N` random bytes, from the operating system each time: nothing of it is kept in this process.
     ///
     /// # Panics
     /// When the machine has no randomness to give: nothing safe could be done without.
@@ -72,7 +72,7 @@ impl Clock {
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         match &self.0 {
-            Source::System => rand::fill(&mut bytes).expect("the machine gives random bytes"),
+            Source::System => getrandom::fill(&mut bytes).expect("the machine gives random bytes"),
             Source::Set(set) => {
                 for chunk in bytes.chunks_mut(digest::SHA256_OUTPUT_LEN) {
                     let mut input = set.seed.to_be_bytes().to_vec();

@@ -1,12 +1,14 @@
 //! Who may ask about a token, and what is said (RFC 7662, protocol 23).
 
+use std::sync::Arc;
+
 use portcullis_domain::{apis::KEY_ID_PREFIX, tokens::Claims};
 use portcullis_store::{PresentedClient, PresentedKey, TokenOnRecord};
 
 use crate::{
     app::{
         App,
-        tokens::{ClientProof, ClientRefused, Given},
+        tokens::{ClientProof, ClientRefused, Given, LookedUp},
     },
     error::Failure,
 };
@@ -15,9 +17,9 @@ use crate::{
 #[derive(Debug)]
 pub enum Asker {
     /// An API, with a key of its own.
-    Api(PresentedKey),
+    Api(Arc<PresentedKey>),
     /// A program, with its credential.
-    Client(PresentedClient),
+    Client(Arc<PresentedClient>),
 }
 
 impl Asker {
@@ -47,7 +49,7 @@ impl App {
     }
 
     /// The one decision about a presented key.
-    async fn judge_key(&self, proof: &ClientProof) -> Result<PresentedKey, ClientRefused> {
+    async fn judge_key(&self, proof: &ClientProof) -> Result<Arc<PresentedKey>, ClientRefused> {
         // APIs have secrets, and no keys of their own making.
         let Given::Secret(secret) = &proof.given else { return Err(ClientRefused::UnprovenKey) };
         if proof.is_too_long() {
@@ -63,12 +65,13 @@ impl App {
         }
     }
 
-    /// What somebody may know of a token: its claims while it is active; `None` for everything else.
+    /// What somebody may know of a token that was looked up by this request: its claims while it is active;
+    /// `None` for everything else.
     ///
     /// # Errors
     /// The database's: in doubt a token is neither active nor inactive, but unanswered (I6).
-    pub async fn introspect(&self, asker: &Asker, token: &str) -> Result<Option<Claims>, Failure> {
-        let found = self.active_token(token).await?;
+    pub async fn introspect(&self, asker: &Asker, found: Option<LookedUp<'_>>) -> Result<Option<Claims>, Failure> {
+        let found = self.if_active(found).await?;
         Ok(found.filter(|(_, on_record)| asker.may_know(on_record)).map(|(claims, _)| claims))
     }
 }

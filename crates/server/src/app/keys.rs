@@ -24,7 +24,7 @@ use crate::{
     error::Failure,
 };
 pub use rewrap::Rewrapped;
-pub use signer::{KeySet, Signer, own_audience, signing_input};
+pub use signer::{Claimed, KeySet, Signer, own_audience, signing_input};
 
 /// Keys that are out of the key set stay in the list so long.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);

@@ -13,7 +13,7 @@ use portcullis_domain::{
     audit::Origin,
     secret::{ExposeSecret, SecretText},
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::{app::refusals::network, error::Failure};
 
@@ -27,10 +27,10 @@ const MAX_WAITING_OF_ONE: usize = 8;
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1ub2JvZHk$\
                       9bO7bZ7p1WnJ3N8Yb3c8C3cTzV0eR3mI5hQe1Zt1bYk";
 
-/// How far the threads step back: about a tenth of a core that others want as well, all of one that
-/// nobody wants (`nice`, from 0 to 19).
+/// How far the threads step back, which is as far as can be (`nice`, from 0 to 19): at least a sixtieth of a
+/// core that others want as well, so that a hash takes two seconds at most, and all of one that nobody wants.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -43,12 +43,31 @@ pub struct Passwords {
 }
 
 /// A place among those who wait from one network.
-struct Place<'a> {
+struct PlaceOfOne<'a> {
     network: String,
     networks: &'a Mutex<HashMap<String, usize>>,
 }
 
-impl Drop for Place<'_> {
+/// A place among those who wait. Whether there is one is asked before anything else, the database
+/// included: in a flood that is what most are told.
+pub struct Place<'a> {
+    passwords: &'a Passwords,
+    _of_one: PlaceOfOne<'a>,
+    _of_all: SemaphorePermit<'a>,
+}
+
+impl Place<'_> {
+    /// Waits for the turn.
+    ///
+    /// # Errors
+    /// [`Failure::Busy`] when there will be none, because the server ends.
+    pub async fn turn(self) -> Result<Turn, Failure> {
+        let permit = Arc::clone(&self.passwords.turns).acquire_owned().await.map_err(|_| Failure::Busy)?;
+        Ok(Turn { permit, workers: self.passwords.workers.clone() })
+    }
+}
+
+impl Drop for PlaceOfOne<'_> {
     fn drop(&mut self) {
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waiting) = networks.get_mut(&self.network) {
@@ -78,25 +97,32 @@ impl Passwords {
         Ok(Self { turns, workers, waiting, networks: Mutex::default() })
     }
 
-    /// Waits for a turn, for somebody at this origin.
+    /// A place for somebody at this origin.
     ///
     /// # Errors
     /// [`Failure::Busy`] when too many wait already, in all or from that network.
-    pub async fn turn(&self, origin: &Origin) -> Result<Turn, Failure> {
-        let _of_one = self.place(network(&origin.ip, 24))?;
-        let _place = self.waiting.try_acquire().map_err(|_| Failure::Busy)?;
-        let permit = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Failure::Busy)?;
-        Ok(Turn { permit, workers: self.workers.clone() })
+    pub fn place(&self, origin: &Origin) -> Result<Place<'_>, Failure> {
+        let of_one = self.place_of_one(network(&origin.ip, 24))?;
+        let of_all = self.waiting.try_acquire().map_err(|_| Failure::Busy)?;
+        Ok(Place { passwords: self, _of_one: of_one, _of_all: of_all })
     }
 
-    fn place(&self, network: String) -> Result<Place<'_>, Failure> {
+    /// Waits for a turn, for somebody at this origin.
+    ///
+    /// # Errors
+    /// As [`Passwords::place`].
+    pub async fn turn(&self, origin: &Origin) -> Result<Turn, Failure> {
+        self.place(origin)?.turn().await
+    }
+
+    fn place_of_one(&self, network: String) -> Result<PlaceOfOne<'_>, Failure> {
         let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = networks.entry(network.clone()).or_default();
         if *waiting >= MAX_WAITING_OF_ONE {
             return Err(Failure::Busy);
         }
         *waiting += 1;
-        Ok(Place { network, networks: &self.networks })
+        Ok(PlaceOfOne { network, networks: &self.networks })
     }
 }
 
@@ -226,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn one_network_does_not_take_all_the_places() {
         let passwords = Passwords::new().unwrap();
-        let places: Vec<_> = (0..MAX_WAITING_OF_ONE).map(|_| passwords.place("203.0.113.0/24".into())).collect();
+        let places: Vec<_> = (0..MAX_WAITING_OF_ONE).map(|_| passwords.place(&here())).collect();
         assert!(places.iter().all(Result::is_ok));
         assert!(matches!(passwords.turn(&here()).await, Err(Failure::Busy)));
         assert!(passwords.turn(&Origin::new("198.51.100.1".to_owned(), "")).await.is_ok());

@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     panic::AssertUnwindSafe,
     pin::pin,
+    sync::Arc,
 };
 
 use futures_util::FutureExt;
@@ -41,19 +42,19 @@ pub struct Versions {
 type Answer<T> = oneshot::Sender<Result<T, Failure>>;
 
 enum Question {
-    Client(String, Answer<Option<PresentedClient>>),
-    Key(String, Answer<Option<PresentedKey>>),
-    Token(Uuid, Answer<Option<TokenOnRecord>>),
+    Client(String, Answer<Option<Arc<PresentedClient>>>),
+    Key(String, Answer<Option<Arc<PresentedKey>>>),
+    Token(Uuid, Answer<Option<Arc<TokenOnRecord>>>),
     Versions(Answer<Option<Versions>>),
     KeySet(Answer<Option<i64>>),
 }
 
-/// What was read for the questions of one turn.
+/// What was read for the questions of one turn; shared by all who asked for the same.
 #[derive(Default)]
 struct Found {
-    clients: HashMap<String, PresentedClient>,
-    keys: HashMap<String, PresentedKey>,
-    tokens: HashMap<Uuid, TokenOnRecord>,
+    clients: HashMap<String, Arc<PresentedClient>>,
+    keys: HashMap<String, Arc<PresentedKey>>,
+    tokens: HashMap<Uuid, Arc<TokenOnRecord>>,
     versions: Option<Versions>,
     key_set: Option<i64>,
     /// Whether all but the version of the key set was refused: the database is on hold (H-1).
@@ -95,13 +96,13 @@ impl Found {
         versions: bool,
     ) -> Result<(), StoreError> {
         for client in tx.presented_clients(&clients).await? {
-            self.clients.insert(client.credential.client_id.as_str().to_owned(), client);
+            self.clients.insert(client.credential.client_id.as_str().to_owned(), Arc::new(client));
         }
         for key in tx.presented_keys(&keys).await? {
-            self.keys.insert(key.key.id.as_str().to_owned(), key);
+            self.keys.insert(key.key.id.as_str().to_owned(), Arc::new(key));
         }
         for token in tx.tokens_on_record(&tokens).await? {
-            self.tokens.insert(token.token.jti, token);
+            self.tokens.insert(token.token.jti, Arc::new(token));
         }
         if versions {
             let ends = tx.log_ends().await?;
@@ -182,7 +183,7 @@ impl Reads {
     ///
     /// # Errors
     /// The database's, or [`Failure::Busy`]; as all of these.
-    pub async fn client(&self, id: &str) -> Result<Option<PresentedClient>, Failure> {
+    pub async fn client(&self, id: &str) -> Result<Option<Arc<PresentedClient>>, Failure> {
         self.ask(|answer| Question::Client(id.to_owned(), answer)).await
     }
 
@@ -190,7 +191,7 @@ impl Reads {
     ///
     /// # Errors
     /// As [`Reads::client`].
-    pub async fn key(&self, id: &str) -> Result<Option<PresentedKey>, Failure> {
+    pub async fn key(&self, id: &str) -> Result<Option<Arc<PresentedKey>>, Failure> {
         self.ask(|answer| Question::Key(id.to_owned(), answer)).await
     }
 
@@ -198,7 +199,7 @@ impl Reads {
     ///
     /// # Errors
     /// As [`Reads::client`].
-    pub async fn token(&self, jti: Uuid) -> Result<Option<TokenOnRecord>, Failure> {
+    pub async fn token(&self, jti: Uuid) -> Result<Option<Arc<TokenOnRecord>>, Failure> {
         self.ask(|answer| Question::Token(jti, answer)).await
     }
 

@@ -21,6 +21,7 @@ use crate::{
         ceremonies::Kind,
         first_factor::{FirstFactor, How},
         letters::Letter,
+        passwords::Place,
         refusals::network,
         second_factor::Step,
     },
@@ -152,9 +153,11 @@ impl App {
     /// [`Failure::Busy`].
     pub async fn sign_in(&self, email: &str, password: SecretText, origin: Origin) -> Result<SignedIn, Failure> {
         let email = Email::parse(email)?;
+        let place = self.passwords.place(&origin)?;
         // The password may have been changed since: on hold nobody learns whether it was right (H-1).
         self.works().await?;
-        let (user, hash) = self.check_password(&email, password, By::Stranger, &origin, Event::SignedIn).await?;
+        let event = Event::SignedIn;
+        let (user, hash) = self.check_password(place, &email, password, By::Stranger, &origin, event).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;
         // Read again inside the act: what was true before the slow hash may not be any more.
@@ -269,6 +272,7 @@ impl App {
     /// provided that the hash it is given is still the user's.
     async fn check_password(
         &self,
+        place: Place<'_>,
         email: &Email,
         password: SecretText,
         by: By,
@@ -284,9 +288,10 @@ impl App {
         // Who is locked out costs no turn of the slow work, and nobody is looked up for it: what is
         // known of the account is not to be told by the time (protocol 37).
         if let Some(until) = counters.locked(&mut self.store.read().await?, now).await? {
+            drop(place);
             return Err(self.locked_out(email, origin, now, until, entry).await);
         }
-        let turn = self.passwords.turn(origin).await?;
+        let turn = place.turn().await?;
         if let Some(until) = counters.attempt(&self.store, now).await? {
             drop(turn);
             return Err(self.locked_out(email, origin, now, until, entry).await);
@@ -367,7 +372,8 @@ impl App {
         let Via::Session { digest, session } = &caller.via else { return Err(Failure::NotSignedIn) };
         let event = Event::PasswordConfirmed;
         let email = &caller.user.email;
-        let (user, hash) = self.check_password(email, password, caller.by(), &caller.origin, event).await?;
+        let place = self.passwords.place(&caller.origin)?;
+        let (user, hash) = self.check_password(place, email, password, caller.by(), &caller.origin, event).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;
         let entry = Entry::done(now, caller.by(), &caller.origin, event, user.id.to_string());
@@ -449,8 +455,10 @@ impl App {
         let Via::Session { digest, session } = &caller.via else { return Err(Failure::NotSignedIn) };
         let user = &caller.user;
         self.config.passwords.judge(new.expose_secret(), &[user.email.as_str(), user.name.as_str()])?;
+        let place = self.passwords.place(&caller.origin)?;
+        let event = Event::PasswordChanged;
         let (_, old) =
-            self.check_password(&user.email, present, caller.by(), &caller.origin, Event::PasswordChanged).await?;
+            self.check_password(place, &user.email, present, caller.by(), &caller.origin, event).await?;
         let hash = self.passwords.turn(&caller.origin).await?.hash(new, self.clock.random()).await?;
         let now = self.clock.now();
         let mut act = self.store.act().await?;

@@ -2,7 +2,7 @@
 
 mod issuing;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use portcullis_domain::{
@@ -17,7 +17,7 @@ use portcullis_domain::{
 use portcullis_store::{PresentedClient, TokenOnRecord, UsedProof};
 
 use crate::{
-    app::{App, Caller, Via, client_keys::SignedAssertion, dpop::Shown},
+    app::{App, Caller, Via, client_keys::SignedAssertion, dpop::Shown, keys::Claimed},
     error::Failure,
 };
 
@@ -97,12 +97,22 @@ impl<E: Into<Failure>> From<E> for ClientRefused {
     }
 }
 
+/// What a text claims to be, and the token on record with that id. It is of one request: how a token
+/// stood before the request came says nothing (C-11).
+pub struct LookedUp<'a> {
+    claimed: Claimed<'a>,
+    on_record: Arc<TokenOnRecord>,
+}
+
 impl App {
     /// Accepts a client at the introspection and revocation endpoints.
     ///
     /// # Errors
     /// [`ClientRefused`]; the attempt is on record then, or counted among too many.
-    pub async fn authenticate_client(&self, mut proof: ClientProof) -> Result<PresentedClient, ClientRefused> {
+    pub async fn authenticate_client(
+        &self,
+        mut proof: ClientProof,
+    ) -> Result<Arc<PresentedClient>, ClientRefused> {
         if proof.is_too_long() {
             return Err(Box::pin(self.refuse_client(&proof, ClientRefused::Unproven)).await);
         }
@@ -113,19 +123,19 @@ impl App {
         }
     }
 
-    async fn judge_client(&self, proof: &ClientProof) -> Result<PresentedClient, ClientRefused> {
+    async fn judge_client(&self, proof: &ClientProof) -> Result<Arc<PresentedClient>, ClientRefused> {
         let (asked, now) = ([proof.client_id.as_str()], self.clock.now());
         // Judged before anything is written, so that strangers do not take the turns of those who write.
         let found = self.reads.client(&proof.client_id).await?;
-        let client = self.issuer.gate.judge(proof, found.as_ref(), now)?;
-        let Some(used) = proof.used() else { return Ok(client.clone()) };
+        self.issuer.gate.judge(proof, found.as_deref(), now)?;
+        let Some(used) = proof.used() else { return found.ok_or(ClientRefused::Unproven) };
         Box::pin(async {
             let mut tx = self.store.write().await?;
             let found = tx.presented_clients(&asked).await?.pop();
-            let client = self.issuer.gate.judge(proof, found.as_ref(), now)?;
+            self.issuer.gate.judge(proof, found.as_ref(), now)?;
             let first = !tx.use_proofs(&[used]).await?.is_empty();
             tx.commit().await?;
-            if first { Ok(client.clone()) } else { Err(ClientRefused::Replayed) }
+            found.filter(|_| first).map(Arc::new).ok_or(ClientRefused::Replayed)
         })
         .await
     }
@@ -160,19 +170,42 @@ impl App {
         }
     }
 
+    /// Looks for the token that a text claims to be. Nothing is known of the text by that: whoever wrote
+    /// it chose the id.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn look_up<'a>(&self, text: &'a str) -> Result<Option<LookedUp<'a>>, Failure> {
+        let Some(claimed) = self.signer.claimed(text) else { return Ok(None) };
+        let on_record = self.reads.token(claimed.jti()).await?;
+        Ok(on_record.map(|on_record| LookedUp { claimed, on_record }))
+    }
+
     /// The claims and the record of a token that is active now; `None` for every other text.
     ///
     /// # Errors
     /// The database's: in doubt a token is neither active nor inactive, but unanswered (I6).
-    pub async fn active_token(&self, token: &str) -> Result<Option<(Claims, TokenOnRecord)>, Failure> {
-        let Some((claims, key_set)) = self.signer.verify(token).await? else { return Ok(None) };
-        let Some(on_record) = self.reads.token(claims.jti).await? else { return Ok(None) };
+    pub async fn active_token(&self, text: &str) -> Result<Option<(Claims, Arc<TokenOnRecord>)>, Failure> {
+        self.if_active(self.look_up(text).await?).await
+    }
+
+    /// [`App::active_token`] of what was looked up by the request already.
+    ///
+    /// # Errors
+    /// As [`App::active_token`].
+    pub(crate) async fn if_active(
+        &self,
+        found: Option<LookedUp<'_>>,
+    ) -> Result<Option<(Claims, Arc<TokenOnRecord>)>, Failure> {
+        let Some(LookedUp { claimed, on_record }) = found else { return Ok(None) };
+        let text = claimed.text();
+        let Some((claims, key_set)) = self.signer.verify(claimed).await? else { return Ok(None) };
         // The key may have been withdrawn meanwhile, on any node.
         let latest = on_record.client.key_set;
         if latest > key_set {
             let looking = async {
                 let mut tx = self.store.read().await?;
-                self.signer.still_verifies(&mut tx, token, latest).await
+                self.signer.still_verifies(&mut tx, text, latest).await
             };
             if !Box::pin(looking).await? {
                 return Ok(None);
@@ -226,7 +259,8 @@ impl App {
         token: &str,
         origin: &Origin,
     ) -> Result<bool, Failure> {
-        let Some((claims, _)) = self.signer.verify(token).await? else { return Ok(true) };
+        let Some(claimed) = self.signer.claimed(token) else { return Ok(true) };
+        let Some((claims, _)) = self.signer.verify(claimed).await? else { return Ok(true) };
         let mut act = self.store.act().await?;
         let Some(on_record) = act.token_on_record(claims.jti).await? else { return Ok(true) };
         let client_id = client.credential.client_id.as_str().to_owned();

@@ -91,11 +91,23 @@ pub async fn post(
     State(app): State<Arc<App>>,
     Asked { origin, headers, form }: Asked,
 ) -> Result<Response, OAuthError> {
-    // §2.1: the caller is authenticated first.
-    let asker = app.authenticate_asker(client::proof(&app, &headers, &form, origin)?).await?;
-    let token = form.get("token").ok_or_else(|| OAuthError::invalid_request("token is missing."))?;
+    let proof = client::proof(&app, &headers, &form, origin)?;
+    let token = form.get("token");
+    // Who asks, and what about, are read in one turn, and nothing is told before the caller is authenticated
+    // (§2.1). Who is refused waits for no more than that; a look-up for too long a proof is not worth it.
+    let about = token.filter(|_| !proof.is_too_long());
+    let looking_up = async {
+        Ok(match about {
+            Some(token) => app.look_up(token).await,
+            None => Ok(None),
+        })
+    };
+    let (found, asker) = tokio::try_join!(looking_up, app.authenticate_asker(proof))?;
+    if token.is_none() {
+        return Err(OAuthError::invalid_request("token is missing."));
+    }
     // §4: liveness, audience and standing in one look.
-    let token = app.introspect(&asker, token).await?.map(Described::from);
+    let token = app.introspect(&asker, found?).await?.map(Described::from);
     let said = Said { active: token.is_some(), token };
     match &asker {
         // RFC 9701 §4: for an API that asks for it. A program is nobody's audience, so it gets JSON.

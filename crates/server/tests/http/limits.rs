@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{FORM, PASSWORD, World, client_from, on_both};
+use crate::support::{FORM, PASSWORD, World, client_from, json, on_both};
 
 on_both! {
     protocol43_a_body_over_64_kib_is_refused_at_every_door
@@ -315,6 +315,24 @@ async fn a_flood_of_sign_ins_is_told_to_wait_and_leaves_tokens_alone() {
         }
     }
     assert_eq!(world.sign_in("paulo@acme.example").await.get("/").await.status(), StatusCode::OK);
+}
+
+/// In a flood that is what most are told, so it costs next to nothing.
+#[tokio::test]
+async fn who_has_no_place_for_a_password_check_is_told_so_without_the_database() {
+    let world = World::sqlite(&[]).await;
+    let code = async || {
+        let body = serde_json::json!({ "email": MARIA, "password": PASSWORD });
+        let answer = world.stranger().request(Method::POST, "/api/v1/session").json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        json(answer).await["code"].clone()
+    };
+    let origin = portcullis_domain::audit::Origin::new("127.0.0.1".to_owned(), "");
+    let places: Vec<_> = std::iter::from_fn(|| world.app.passwords.place(&origin).ok()).collect();
+    world.app.store.close().await;
+    assert_eq!(code().await, "busy");
+    drop(places);
+    assert_eq!(code().await, "unavailable");
 }
 
 /// L-2, protocol 34: whatever a handler panics with stays in the server, and the answer has the headers

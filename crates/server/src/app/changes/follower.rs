@@ -61,7 +61,7 @@ impl<E: Into<Failure>> From<E> for Ended {
 
 struct Follower {
     app: Arc<App>,
-    key: PresentedKey,
+    key: Arc<PresentedKey>,
     looks: watch::Receiver<Looks>,
     frames: mpsc::Sender<Bytes>,
     /// The line of the log that its numbers are of.
@@ -83,7 +83,7 @@ impl App {
     /// When there are too many who follow, and the database's.
     pub async fn follow(
         self: &Arc<Self>,
-        key: PresentedKey,
+        key: Arc<PresentedKey>,
         last_id: Option<&str>,
         held: impl Send + 'static,
     ) -> Result<mpsc::Receiver<Bytes>, Failure> {

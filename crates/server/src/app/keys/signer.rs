@@ -16,6 +16,7 @@ use portcullis_domain::{
 };
 use portcullis_store::{MasterKeys, Purpose, Store, StoredKey, Tx};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
     material::{Pair, published, refused},
@@ -84,19 +85,52 @@ struct Header {
 struct Parts<'a> {
     header: Header,
     message: &'a str,
-    claims: &'a str,
+    claims: Claims,
     signature: &'a str,
 }
 
 impl<'a> Parts<'a> {
     fn of(token: &'a str) -> Option<Self> {
-        if token.len() > MAX_TOKEN {
-            return None;
-        }
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         let header: Header = serde_json::from_slice(&BASE64URL.decode(header).ok()?).ok()?;
-        (header.typ == ACCESS_TOKEN).then_some(Self { header, message, claims, signature })
+        if header.typ != ACCESS_TOKEN {
+            return None;
+        }
+        let claims = serde_json::from_slice(&BASE64URL.decode(claims).ok()?).ok()?;
+        Some(Self { header, message, claims, signature })
+    }
+}
+
+/// A text that claims to be a token of ours. Whether it is one says [`Signer::verify`].
+pub struct Claimed<'a> {
+    text: &'a str,
+    digest: seen::Digest,
+    signature: Signature<'a>,
+}
+
+/// What is known of its signature.
+enum Signature<'a> {
+    /// It was right before: the claims, and the id of the key.
+    Seen(Claims, String),
+    /// It was not looked at yet.
+    New(Parts<'a>),
+}
+
+impl<'a> Claimed<'a> {
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The id of the token that it claims to be.
+    #[must_use]
+    pub fn jti(&self) -> Uuid {
+        match &self.signature {
+            Signature::Seen(claims, _) => claims.jti,
+            Signature::New(parts) => parts.claims.jti,
+        }
     }
 }
 
@@ -191,15 +225,13 @@ impl KeySet {
         self.keys.iter().any(|k| k.key.kid == kid && k.key.life.is_published(now))
     }
 
-    fn verified(&self, parts: &Parts<'_>, now: Timestamp) -> Option<Claims> {
-        let key = self.keys.iter().find(|k| k.key.kid == parts.header.kid)?;
+    fn verifies(&self, parts: &Parts<'_>, now: Timestamp) -> bool {
+        let Some(key) = self.keys.iter().find(|k| k.key.kid == parts.header.kid) else { return false };
         if parts.header.alg != key.key.algorithm.code() || !key.key.life.is_published(now) {
-            return None;
+            return false;
         }
-        let signature = BASE64URL.decode(parts.signature).ok()?;
-        key.public.verify_sig(parts.message.as_bytes(), &signature).ok()?;
-        let claims: Claims = serde_json::from_slice(&BASE64URL.decode(parts.claims).ok()?).ok()?;
-        (claims.iss == self.issuer).then_some(claims)
+        let Ok(signature) = BASE64URL.decode(parts.signature) else { return false };
+        key.public.verify_sig(parts.message.as_bytes(), &signature).is_ok() && parts.claims.iss == self.issuer
     }
 }
 
@@ -294,6 +326,20 @@ impl Signer {
         Box::pin(async { self.at(&mut self.store.read().await?, version).await }).await
     }
 
+    /// Reads what a text claims; `None` for what is no token of ours whoever signed it.
+    #[must_use]
+    pub fn claimed<'a>(&self, text: &'a str) -> Option<Claimed<'a>> {
+        if text.len() > MAX_TOKEN {
+            return None;
+        }
+        let digest = seen::digest(text);
+        let signature = match self.seen.find(&digest) {
+            Some((claims, kid)) => Signature::Seen(claims, kid),
+            None => Signature::New(Parts::of(text)?),
+        };
+        Some(Claimed { text, digest, signature })
+    }
+
     /// The claims of a token that a published key signed, whichever API it is for, and the version of
     /// the key set that says so; `None` for anything else. Whether the token is *active* is for its
     /// record to say, and whether it has ended. Whoever reads that sees whether the version is still
@@ -302,22 +348,22 @@ impl Signer {
     ///
     /// # Errors
     /// As [`Signer::at`].
-    pub async fn verify(&self, token: &str) -> Result<Option<(Claims, i64)>, Failure> {
-        let (digest, now, mut set) = (seen::digest(token), self.clock.now(), self.loaded());
-        if let Some((claims, kid)) = self.seen.find(&digest)
-            && set.publishes(&kid, now)
-        {
-            return Ok(Some((claims, set.version)));
-        }
-        let Some(parts) = Parts::of(token) else { return Ok(None) };
+    pub async fn verify(&self, claimed: Claimed<'_>) -> Result<Option<(Claims, i64)>, Failure> {
+        let (now, mut set) = (self.clock.now(), self.loaded());
+        let parts = match claimed.signature {
+            Signature::Seen(claims, kid) if set.publishes(&kid, now) => return Ok(Some((claims, set.version))),
+            Signature::Seen(..) => Parts::of(claimed.text),
+            Signature::New(parts) => Some(parts),
+        };
+        let Some(parts) = parts else { return Ok(None) };
         if !set.has(&parts.header.kid) {
             set = self.current().await?;
         }
-        let claims = set.verified(&parts, self.clock.now());
-        if let Some(claims) = &claims {
-            self.seen.keep(digest, claims, &parts.header.kid);
+        if !set.verifies(&parts, self.clock.now()) {
+            return Ok(None);
         }
-        Ok(claims.map(|claims| (claims, set.version)))
+        self.seen.keep(claimed.digest, &parts.claims, &parts.header.kid);
+        Ok(Some((parts.claims, set.version)))
     }
 
     /// Whether a token verifies with the key set of this version or a later one.
@@ -326,6 +372,6 @@ impl Signer {
     /// As [`Signer::at`].
     pub async fn still_verifies(&self, tx: &mut Tx, token: &str, version: i64) -> Result<bool, Failure> {
         let Some(parts) = Parts::of(token) else { return Ok(false) };
-        Ok(self.at(tx, version).await?.verified(&parts, self.clock.now()).is_some())
+        Ok(self.at(tx, version).await?.verifies(&parts, self.clock.now()))
     }
 }

@@ -126,7 +126,7 @@ async fn streams_end_when_the_server_stops(world: World) {
     let rest = timeout(SOON, body.data()).await.unwrap().map(Result::unwrap);
     assert!(rest.is_none_or(|last| last.is_empty()) && body.is_end_stream(), "over HTTP/2 too, and in order");
     timeout(SOON, serving).await.unwrap().unwrap().unwrap();
-    let late = app.follow(key_on_record(&app, &key).await, None, ()).await;
+    let late = app.follow(key_on_record(&app, &key).await.into(), None, ()).await;
     assert!(late.is_err(), "who is still on the way in is not kept");
     stays.kept_alive().await;
 }

@@ -226,7 +226,9 @@ async fn protocol20_a_verifier_takes_exactly_what_introspection_calls_active() {
             let text = mangling.of(&tokens[token.index(tokens.len())], &tokens);
             let at = api.get(watched.as_slice());
             let (said, active) = handle.block_on(async {
-                (said(&at.verifier, &text).await, world.app.introspect(&at.asker, &text).await)
+                let introspected =
+                    async { world.app.introspect(&at.asker, world.app.look_up(&text).await?).await };
+                (said(&at.verifier, &text).await, introspected.await)
             });
             let active = active.map_err(|e| TestCaseError::fail(e.to_string()))?.is_some();
             if active {
