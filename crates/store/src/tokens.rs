@@ -207,16 +207,22 @@ impl Tx {
             return Ok(Vec::new());
         }
         let asked: Vec<String> = (1..=jtis.len()).map(|at| format!("${at}")).collect();
+        // The tokens first, and only by their ids: PostgreSQL would also look through all that the credential
+        // has. SQLite does it so by itself, and would make a table of them.
+        let first = match self.conn() {
+            Conn::Postgres(..) => "MATERIALIZED",
+            Conn::Sqlite(_) => "NOT MATERIALIZED",
+        };
         let sql = format!(
-            // The tokens first, and only by their ids: PostgreSQL would also look through all that the credential has.
             concat!(
-                "WITH t AS MATERIALIZED (SELECT * FROM issued_tokens WHERE jti IN ({})) SELECT ",
+                "WITH t AS {} (SELECT * FROM issued_tokens WHERE jti IN ({})) SELECT ",
                 token_columns!(),
                 ", ",
                 presented_columns!(),
                 " FROM t JOIN apis a ON a.id = t.api_id JOIN credentials c ON c.id = t.credential_id \
                  JOIN users u ON u.id = c.owner_id"
             ),
+            first,
             asked.join(", ")
         );
         let rows = query!(self, fetch_all as OnRecordRow, sql, each jtis.iter().copied())?;
