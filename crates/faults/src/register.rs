@@ -5,7 +5,7 @@
 //! calls, and compares what the domain says with what a client was answered.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -51,8 +51,8 @@ pub struct Step {
 /// What states are told apart by: what is held, whether the owner has MFA, and is a Super Admin.
 type Facts = (Option<String>, bool, bool);
 
-/// By which calls were put in order: the states that were possible then, each time.
-type Reached = HashMap<BTreeSet<usize>, Vec<BTreeSet<Facts>>>;
+/// The states that are possible, and which calls were put in order.
+type Reached = (BTreeSet<Facts>, BTreeSet<usize>);
 
 /// A user's credential and what decides about it, in one state.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ pub struct Register {
     done: BTreeSet<usize>,
     /// What the search has been at already: from there it need not go on twice (Lowe, "Testing for
     /// linearizability"). The clones of one search share it.
-    reached: Arc<Mutex<Reached>>,
+    reached: Arc<Mutex<HashSet<Reached>>>,
 }
 
 fn super_admin() -> OwnerStanding {
@@ -235,16 +235,9 @@ impl Register {
         seen
     }
 
-    /// Whether the search has not been here with these calls in order and these states, or more of them:
-    /// what is impossible from many states is so from some.
+    /// Whether the search has not been at these states with these calls in order, and is now.
     fn is_new(&self, seen: BTreeSet<Facts>) -> bool {
-        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = reached.entry(self.done.clone()).or_default();
-        let is_new = !before.iter().any(|other| other.is_superset(&seen));
-        if is_new {
-            before.push(seen);
-        }
-        is_new
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner).insert((seen, self.done.clone()))
     }
 }
 

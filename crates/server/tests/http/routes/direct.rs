@@ -58,7 +58,7 @@ async fn forms_that_go_past_the_router_are_answered_as_by_the_router() {
         ("introspect", "", 400, 401),
         ("introspect", &*long, 413, 413),
         ("token", "grant_type=password", 400, 400),
-        ("token", "grant_type=client_credentials&scope=%FF", 400, 400),
+        ("token", "grant_type=client_credentials&scope=%FF", 400, 401),
         ("token", "grant_type=client_credentials&scope=nothing", 400, 401),
         ("revoke", "token=x", 200, 401),
         ("revoke", &*about, 200, 401),
