@@ -73,7 +73,9 @@ async fn a3_twenty_at_once_make_exactly_one_super_admin(world: World) {
     }
     let answers = all.join_all().await;
     assert_eq!(answers.iter().filter(|s| **s == StatusCode::SEE_OTHER).count(), 1, "{answers:?}");
-    assert_eq!(answers.iter().filter(|s| **s == StatusCode::NOT_FOUND).count(), 19, "{answers:?}");
+    // Who found no place in the row for the hash of a password was told that the server is busy.
+    let refused = [StatusCode::NOT_FOUND, StatusCode::SERVICE_UNAVAILABLE];
+    assert_eq!(answers.iter().filter(|s| refused.contains(s)).count(), 19, "{answers:?}");
     let users = world.app.store.read().await.unwrap().users(None, "", None, 100).await.unwrap();
     assert_eq!(users.len(), 1);
     let made = world.told_after(0).await;

@@ -162,7 +162,7 @@ impl World {
         clock: Clock,
     ) -> Self {
         // The port is part of the issuer, so it is chosen before the configuration is made.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         // A setting may name the port, which nobody knows before.
         let named = |(key, value): (String, String)| (key, value.replace("{port}", &port.to_string()));
         let settings: Vec<(String, String)> = settings.into_iter().map(named).collect();
@@ -407,6 +407,14 @@ impl Program {
     pub fn with(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url)).bearer_auth(token)
     }
+}
+
+/// A port that nobody listens on, below those that Linux gives to who connects (from 32768 on): one of
+/// those may be somebody's before the server listens on it.
+fn free_port() -> u16 {
+    use std::hash::BuildHasher;
+    let port = || 10_000 + (std::hash::RandomState::new().hash_one(()) % 22_000) as u16;
+    std::iter::repeat_with(port).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// The JSON of a response.
