@@ -28,7 +28,7 @@ const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1ub2JvZHk$\
                       9bO7bZ7p1WnJ3N8Yb3c8C3cTzV0eR3mI5hQe1Zt1bYk";
 
 /// How far the threads step back, which is as far as can be (`nice`, from 0 to 19): at least a sixtieth of a
-/// core that others want as well, so that a hash takes two seconds at most, and all of one that nobody wants.
+/// core that others want as well, so that a hash takes two seconds at most by reckoning, and all of one that nobody wants.
 /// A debug build keeps a tenth: beside each other and a browser, tests would wait for minutes.
 #[cfg(target_os = "linux")]
 const NICE: i32 = if cfg!(debug_assertions) { 10 } else { 19 };
@@ -49,8 +49,8 @@ struct PlaceOfOne<'a> {
     networks: &'a Mutex<HashMap<String, usize>>,
 }
 
-/// A place among those who wait. Whether there is one is asked before anything else, the database
-/// included: in a flood that is what most are told.
+/// A place among those who wait. A sign-in asks for it before anything else, the database included: in a
+/// flood, that there is none is what most are told.
 pub struct Place<'a> {
     passwords: &'a Passwords,
     _of_one: PlaceOfOne<'a>,
