@@ -208,7 +208,7 @@ impl Tx {
         }
         let asked: Vec<String> = (1..=jtis.len()).map(|at| format!("${at}")).collect();
         // The tokens first, and only by their ids: PostgreSQL would also look through all that the credential
-        // has. SQLite does it so by itself, and would make a table of them.
+        // has. SQLite, which does not, would make a table of them.
         let first = match self.conn() {
             Conn::Postgres(..) => "MATERIALIZED",
             Conn::Sqlite(_) => "NOT MATERIALIZED",

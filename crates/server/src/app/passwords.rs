@@ -27,8 +27,8 @@ const MAX_WAITING_OF_ONE: usize = 8;
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG9ydGN1bGxpcy1ub2JvZHk$\
                       9bO7bZ7p1WnJ3N8Yb3c8C3cTzV0eR3mI5hQe1Zt1bYk";
 
-/// How far the threads step back, which is as far as can be (`nice`, from 0 to 19): at least a sixtieth of a
-/// core that others want as well, so that a hash takes two seconds at most by reckoning, and all of one that nobody wants.
+/// How far the threads step back, which is as far as can be (`nice`, from 0 to 19): a seventieth of a core
+/// that one other thread wants as well, by Linux's weights, and all of one that nobody wants.
 /// A debug build keeps a tenth: beside each other and a browser, tests would wait for minutes.
 #[cfg(target_os = "linux")]
 const NICE: i32 = if cfg!(debug_assertions) { 10 } else { 19 };

@@ -63,13 +63,17 @@ async fn the_link_makes_one_super_admin_and_is_over(world: World) {
 async fn a3_twenty_at_once_make_exactly_one_super_admin(world: World) {
     let other = world.another_node().await;
     let link = link(&world).await;
-    let mut all = tokio::task::JoinSet::new();
-    for i in 0..20 {
+    let request = |i| {
         let at = if i % 2 == 0 { &world } else { &other };
         let email = format!("first{i}@acme.example");
         let form = [("email", email.as_str()), ("name", "First"), ("password", PASSWORD)];
         // Each from a network of its own: of one network only eight may wait for a password's hash.
-        let request = client_from(&format!("127.0.{i}.2")).post(format!("{}{link}", at.url)).form(&form);
+        client_from(&format!("127.0.{i}.2")).post(format!("{}{link}", at.url)).form(&form)
+    };
+    // All are made before the first is sent: a client takes longer to be made than to ask.
+    let requests: Vec<_> = (0..20).map(request).collect();
+    let mut all = tokio::task::JoinSet::new();
+    for request in requests {
         all.spawn(async move { request.send().await.unwrap().status() });
     }
     let answers = all.join_all().await;
