@@ -17,7 +17,7 @@ pub struct Served {
 impl Served {
     pub fn start(organization: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::support::free_port();
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--organization", organization])
             .arg("--data-dir")

@@ -411,7 +411,7 @@ impl Program {
 
 /// A port that nobody listens on, below those that Linux gives to who connects (from 32768 on): one of
 /// those may be somebody's before the server listens on it.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     use std::hash::BuildHasher;
     let port = || 10_000 + (std::hash::RandomState::new().hash_one(()) % 22_000) as u16;
     std::iter::repeat_with(port).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -35,7 +35,7 @@ impl Process {
 
     /// The same of another program, another release for example.
     pub fn of(program: PathBuf, settings: &[&str]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], super::free_port()));
         let settings = settings.iter().map(|s| {
             let (key, value) = s.split_once('=').unwrap();
             format!("--{}={value}", key.replace('_', "-"))
