@@ -1,6 +1,7 @@
 //! APIs: registered, asked for, asked by, removed.
 
 mod keys;
+mod limits;
 mod pages;
 mod races;
 mod signed;

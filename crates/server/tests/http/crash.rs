@@ -1,14 +1,15 @@
 //! The real program, killed in the middle of its work (I1 to I4).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Child, time::Duration};
 
 use reqwest::StatusCode;
 use serde_json::Value;
-use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::io::AsyncWriteExt;
 
 use crate::support::{
     outside::{MARIA, PASSWORD, Person, answered},
-    process::Process,
+    process::{Process, terminate},
 };
 
 /// What was acknowledged before the kill.
@@ -160,4 +161,72 @@ async fn what_was_acknowledged_before_sigterm_is_there_after_it() {
     assert_eq!(process.terminate(), Some(0));
     assert_eq!(process.run_here(&["audit", "verify"], "").code, 0);
     integrity(&process).await;
+}
+
+/// Whoever writes waits for this one.
+async fn writer_of(process: &Process) -> SqliteConnection {
+    let options = SqliteConnectOptions::new().filename(process.data("portcullis.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    connection.execute("BEGIN IMMEDIATE").await.unwrap();
+    connection
+}
+
+/// Sends SIGTERM and waits until nobody can connect any more: the server has heard it.
+async fn told_to_stop(process: &mut Process) -> Child {
+    let child = process.take();
+    terminate(&child);
+    while tokio::net::TcpStream::connect(process.address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    child
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_under_way_at_sigterm_are_done_and_answered() {
+    let mut process = Process::new(&[]);
+    process.super_admin(MARIA, PASSWORD);
+    process.super_admin("joao@acme.example", PASSWORD);
+    process.start();
+    let (maria, joao) =
+        (Person::sign_in(&process, MARIA).await, Person::sign_in(&process, "joao@acme.example").await);
+    let (id, secret) = maria.generate().await;
+    let mut beside = writer_of(&process).await;
+    let asking = tokio::spawn(async move { answered(maria.ask(&id, &secret).await).await });
+    let acting = tokio::spawn(async move { answered(joao.act("generate").await).await });
+    // Until both wait for the writer.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut child = told_to_stop(&mut process).await;
+    assert!(!asking.is_finished() && !acting.is_finished());
+    beside.execute("ROLLBACK").await.unwrap();
+    let (status, token) = asking.await.unwrap().expect("it was under way");
+    assert_eq!(status, StatusCode::OK, "{token}");
+    let (status, made) = acting.await.unwrap().expect("it was under way");
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let ended = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", process.errors());
+    drop(beside);
+    process.start();
+    let maria = Person::sign_in(&process, MARIA).await;
+    let (id, secret) = ["client_id", "client_secret"].map(|name| made[name].as_str().unwrap()).into();
+    let (status, _) = answered(maria.ask(id, secret).await).await.unwrap();
+    assert_eq!(status, StatusCode::OK, "what was acknowledged is there");
+    integrity(&process).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_does_not_end_is_waited_for_as_long_as_shutdown_seconds_says() {
+    let mut process = Process::new(&["shutdown_seconds=1"]);
+    process.super_admin(MARIA, PASSWORD);
+    process.start();
+    // Its body never comes. By itself it would be waited for for thirty seconds.
+    let mut stream = tokio::net::TcpStream::connect(process.address).await.unwrap();
+    let head = "POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                Content-Length: 100\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut child = told_to_stop(&mut process).await;
+    let waited = tokio::task::spawn_blocking(move || child.wait().unwrap());
+    let ended = tokio::time::timeout(Duration::from_secs(12), waited).await.expect("it is cut off").unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", process.errors());
+    assert!(process.output().contains("did not finish in time and were cut off"), "{}", process.output());
 }

@@ -172,6 +172,38 @@ async fn i6_a_database_that_is_gone_without_a_word_keeps_nobody_waiting_and_is_f
     world.log_is_whole().await;
 }
 
+/// Makes the database one that can only be read, as a standby is, or takes that back.
+async fn only_read(world: &World, url: &str, only: bool) {
+    let name = url.rsplit('/').next().unwrap().split('?').next().unwrap();
+    let set = if only { "SET default_transaction_read_only = on" } else { "RESET default_transaction_read_only" };
+    world.sql(&format!("BEGIN READ WRITE; ALTER DATABASE {name} {set}; COMMIT")).await;
+    world.sql(CUT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i6_a_node_whose_database_can_only_be_read_acknowledges_nothing_and_is_not_ready_until_it_can_be_written()
+{
+    let url = postgres_database().await;
+    let world = World::postgres_at(&url).await;
+    let maria = world.maria().await;
+    let program = maria.generate().await;
+    let token = program.token().await;
+    only_read(&world, &url, true).await;
+    for (kind, request) in one_of_each(&world, &maria, &program) {
+        let reads = ["introspect", "tab"].contains(&kind);
+        let response = request.send().await.unwrap();
+        assert!(reads || is_put_off(&response), "I6: {kind}: {}", response.status());
+    }
+    only_read(&world, &url, false).await;
+    back(&program).await;
+    assert!(program.is_active(&token).await, "L-4");
+    let ready = format!("{}/health/ready", world.url);
+    assert_eq!(program.client.get(&ready).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(maria.revoke().await.status(), StatusCode::OK);
+    assert_eq!(program.ask().await.status(), StatusCode::UNAUTHORIZED, "I1");
+    world.log_is_whole().await;
+}
+
 /// A cluster of a test's own.
 struct Cluster(tempfile::TempDir);
 

@@ -114,7 +114,7 @@ async fn the_job_of_a_node_that_was_killed_is_done_by_another() {
     second.start();
     let done = "SELECT holder FROM turns WHERE job = 'sweep' AND done_at IS NOT NULL";
     let mut taken_over = None;
-    for _ in 0..600 {
+    for _ in 0..300 {
         taken_over = sqlx::query_scalar::<_, uuid::Uuid>(done).fetch_optional(&mut asks).await.unwrap();
         if taken_over.is_some() {
             break;

@@ -6,7 +6,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{FORM, World, header_of};
+use crate::{
+    limits::within,
+    support::{FORM, World, header_of},
+};
 
 /// A server with a certificate for `localhost` of its own making, and a client that trusts it.
 async fn world() -> (World, Client) {
@@ -57,7 +60,7 @@ async fn protocol43_a_handshake_that_does_not_come_is_given_up() {
         let mut stream = TcpStream::connect(world.address).await.unwrap();
         stream.write_all(begun).await.unwrap();
         let mut rest = Vec::new();
-        // It ends because the server ends it.
-        let _ = stream.read_to_end(&mut rest).await;
+        // It ends because the server ends it, and not after the ten seconds of the default.
+        let _ = within(8, "it is given up", stream.read_to_end(&mut rest)).await;
     }
 }

@@ -4,20 +4,28 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::task::JoinHandle;
 
 use crate::{
     cli::assert_refused,
     support::{
         outside::{MARIA, PASSWORD, Person},
+        postgres_database,
         process::Process,
     },
 };
+
+const JOAO: &str = "joao@acme.example";
 
 async fn revoke(person: &Person) {
     assert_eq!(person.act("revoke").await.unwrap().status(), StatusCode::OK);
@@ -61,37 +69,90 @@ fn assert_no_master_key(copy: &Path, process: &Process) {
     assert!(!bytes.windows(32).any(|w| w == raw) && !bytes.windows(64).any(|w| w == key.as_bytes()));
 }
 
+/// Somebody who generates and revokes in turn.
+struct Acts {
+    task: JoinHandle<()>,
+    is_over: Arc<AtomicBool>,
+    revoked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Acts {
+    fn start(person: Person) -> Self {
+        let (is_over, revoked) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let task = tokio::spawn({
+            let (is_over, revoked) = (Arc::clone(&is_over), Arc::clone(&revoked));
+            async move {
+                while !is_over.load(Ordering::SeqCst) {
+                    let (id, _) = person.generate().await;
+                    revoke(&person).await;
+                    revoked.lock().unwrap().push(id);
+                }
+            }
+        });
+        Self { task, is_over, revoked }
+    }
+
+    /// Whose revocation was acknowledged.
+    fn revoked(&self) -> Vec<String> {
+        self.revoked.lock().unwrap().clone()
+    }
+
+    async fn end(self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.task.await.unwrap();
+    }
+}
+
+const REVOKED: &str = "SELECT client_id FROM credentials WHERE revoked_at IS NOT NULL";
+
+/// Makes a copy while somebody asks for tokens with a credential and somebody else acts: all that was
+/// acknowledged before is in it. Gives the copy, and what goes on asking until it is refused.
+async fn copied_under_load(process: Process, client: (String, String)) -> (Process, String, JoinHandle<()>) {
+    let (url, issued) = (process.url(), Arc::new(AtomicUsize::new(0)));
+    let load = tokio::spawn({
+        let issued = Arc::clone(&issued);
+        async move {
+            while ask(&url, &client).await.0 == StatusCode::OK {
+                issued.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let acts = Acts::start(Person::sign_in(&process, JOAO).await);
+    while issued.load(Ordering::SeqCst) < 20 || acts.revoked().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (tokens, stopped) = (issued.load(Ordering::SeqCst), acts.revoked());
+    let (file, process) =
+        tokio::task::spawn_blocking(move || (backup(&process, "copy.db"), process)).await.unwrap();
+    acts.end().await;
+    let copy = Path::new(&file);
+    let revoked = texts(copy, REVOKED).await;
+    assert!(stopped.iter().all(|id| revoked.contains(id)), "I1: {stopped:?} {revoked:?}");
+    let on_record = texts(copy, "SELECT user_agent FROM issued_tokens").await.len();
+    assert!(on_record >= tokens, "L-4: {on_record} of {tokens}");
+    (process, file, load)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h1_a_backup_under_load_has_all_that_was_acknowledged_and_a_restore_brings_no_revoked_credential_back() {
     let mut process = Process::new(&[]);
     process.super_admin(MARIA, PASSWORD);
+    process.super_admin(JOAO, PASSWORD);
     process.start();
     let maria = Person::sign_in(&process, MARIA).await;
     let first = maria.generate().await;
     revoke(&maria).await;
     let second = maria.generate().await;
-    let (url, client) = (process.url(), second.clone());
-    let load = tokio::spawn(async move {
-        let mut issued = 0_u64;
-        while ask(&url, &client).await.0 == StatusCode::OK {
-            issued += 1;
-        }
-        issued
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let (file, process) =
-        tokio::task::spawn_blocking(move || (backup(&process, "copy.db"), process)).await.unwrap();
-    let mut process = process;
+    let (mut process, file, load) = copied_under_load(process, second.clone()).await;
     let copy = Path::new(&file);
     assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    let sql = "SELECT client_id FROM credentials WHERE revoked_at IS NOT NULL AND client_id <> 'pcc_00000000000000000000'";
-    assert_eq!(texts(copy, sql).await, *std::slice::from_ref(&first.0));
-    assert!(!texts(copy, "SELECT user_agent FROM issued_tokens").await.is_empty());
+    let revoked = texts(copy, REVOKED).await;
+    assert!(revoked.contains(&first.0) && !revoked.contains(&second.0), "{revoked:?}");
     assert_no_master_key(copy, &process);
     assert_refused(&process.run_here(&["backup", &file], ""), &["is there already"]);
 
     revoke(&maria).await;
-    assert!(load.await.unwrap() > 0, "it went on until the revocation");
+    load.await.unwrap();
     let third = maria.generate().await;
     assert_refused(&process.run_here(&["restore", &file, "--replace"], ""), &["in use by a server"]);
     process.terminate();
@@ -133,7 +194,7 @@ fn h4_a_backup_and_a_copy_that_were_put_back_by_hand_are_on_hold() {
     let file = backup(&process, "copy.db");
     let by_hand = process.folder().join("by-hand.db");
     std::fs::copy(process.data("portcullis.db"), &by_hand).unwrap();
-    process.super_admin("joao@acme.example", PASSWORD);
+    process.super_admin(JOAO, PASSWORD);
     let show = |process: &Process| process.run_here(&["hold", "show"], "").out;
     assert!(show(&process).contains("not on hold"));
 
@@ -146,7 +207,7 @@ fn h4_a_backup_and_a_copy_that_were_put_back_by_hand_are_on_hold() {
     std::fs::write(&list, "# none that we know\npcc_11111111111111111111\n").unwrap();
     let lifted = process.run_here(&["hold", "lift", "--revoke-list", &list.display().to_string()], "");
     assert!(lifted.code == 0 && lifted.out.contains("Nothing to revoke: pcc_11111111111111111111"), "{lifted:?}");
-    std::fs::write(&list, "joao@acme.example\n").unwrap();
+    std::fs::write(&list, format!("{JOAO}\n")).unwrap();
     let wrong = process.run_here(&["hold", "lift", "--revoke-list", &list.display().to_string()], "");
     assert_refused(&wrong, &["not a Client ID"]);
     assert!(show(&process).contains("not on hold"));
@@ -228,7 +289,7 @@ fn a_backup_that_was_moved_is_not_written_over_by_the_next_one_of_its_name() {
     std::fs::hard_link(&file, &part).unwrap();
     std::fs::rename(&file, &moved).unwrap();
     let before = std::fs::read(&moved).unwrap();
-    process.super_admin("joao@acme.example", PASSWORD);
+    process.super_admin(JOAO, PASSWORD);
     backup(&process, "copy.db");
     assert!(std::fs::read(&moved).unwrap() == before, "the one that was moved is as it was");
     assert!(std::fs::read(&file).unwrap() != before, "the new one is new");
@@ -240,7 +301,7 @@ fn killed_in_the_middle_a_backup_is_whole_or_not_there_and_a_restore_leaves_the_
     let process = Process::new(&[]);
     process.super_admin(MARIA, PASSWORD);
     let file = backup(&process, "copy.db");
-    process.super_admin("joao@acme.example", PASSWORD);
+    process.super_admin(JOAO, PASSWORD);
     let run_for = |args: &[&str], millis: u64| {
         let mut command = process.command();
         command.args(args).args(process.flags()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -267,4 +328,46 @@ fn killed_in_the_middle_a_backup_is_whole_or_not_there_and_a_restore_leaves_the_
     if !again.exists() {
         assert_eq!(process.run_here(&["backup", &again.display().to_string()], "").code, 0);
     }
+}
+
+/// Runs one of PostgreSQL's own tools.
+fn postgres_tool(name: &str, args: &[&str]) {
+    let ran = Command::new(name).args(args).output().expect(name);
+    assert!(ran.status.success(), "{name}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h1_a_restored_dump_of_postgresql_is_on_hold_until_what_was_stopped_since_is_replayed_from_the_old_one() {
+    let (old_url, new_url) = (postgres_database().await, postgres_database().await);
+    let mut old = Process::new(&[&format!("database_url={old_url}")]);
+    old.super_admin(MARIA, PASSWORD);
+    old.start();
+    let maria = Person::sign_in(&old, MARIA).await;
+    let client = maria.generate().await;
+    let file = old.folder().join("portcullis.dump").display().to_string();
+    postgres_tool("pg_dump", &["--format=custom", "--file", &file, "--dbname", &old_url]);
+    revoke(&maria).await;
+    assert_eq!(old.terminate(), Some(0));
+
+    postgres_tool("pg_restore", &["--exit-on-error", "--no-owner", "--dbname", &new_url, &file]);
+    let mut new = Process::new(&[&format!("database_url={new_url}"), &format!("public_url={}", old.url())]);
+    std::fs::create_dir_all(new.data("master.key").parent().unwrap()).unwrap();
+    std::fs::copy(old.data("master.key"), new.data("master.key")).unwrap();
+    new.start_until("live");
+    assert!(new.output().contains("ON HOLD"), "{}", new.output());
+    assert_eq!(ask(&new.url(), &client).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    // A password is not to stand among the arguments.
+    let mut place = url::Url::parse(&old_url).unwrap();
+    let password = place.password().unwrap_or_default().to_owned();
+    place.set_password(None).unwrap();
+    let mut lift = new.command();
+    lift.args(["hold", "lift", "--replay-from", place.as_str()]).args(new.flags()).env("PGPASSWORD", password);
+    let lifted = new.run_with(lift.stdout(Stdio::piped()), "");
+    assert_eq!(lifted.code, 0, "{lifted:?}");
+    assert!(lifted.out.contains(&format!("Revocation of credentials of {}", client.0)), "{lifted:?}");
+    let (status, body) = ask(&new.url(), &client).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
+    let fresh = Person::sign_in(&new, MARIA).await.generate().await;
+    assert_eq!(ask(&new.url(), &fresh).await.0, StatusCode::OK);
+    assert_eq!(new.run_here(&["audit", "verify"], "").code, 0);
 }

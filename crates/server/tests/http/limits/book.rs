@@ -4,8 +4,14 @@
 use std::path::Path;
 
 /// The beginning of a line, and its tests.
-const TESTED: [(&str, &[&str]); 39] = [
-    ("connections |", &["protocol43_idle_connections_do_not_stop_others"]),
+const TESTED: [(&str, &[&str]); 43] = [
+    (
+        "connections |",
+        &[
+            "protocol43_while_all_places_are_taken_the_next_connection_waits_until_one_is_free",
+            "protocol43_idle_connections_do_not_stop_others",
+        ],
+    ),
     ("connections of one address", &["protocol43_one_address_gets_half_of_the_connections"]),
     ("TLS handshake", &["protocol43_a_handshake_that_does_not_come_is_given_up"]),
     ("the first head", &["protocol43_slow_heads_and_slow_bodies_are_closed_at_their_deadline"]),
@@ -33,6 +39,10 @@ const TESTED: [(&str, &[&str]); 39] = [
         ],
     ),
     ("whole request", &["protocol43_slow_heads_and_slow_bodies_are_closed_at_their_deadline"]),
+    (
+        "requests under way at SIGTERM",
+        &["a_request_that_does_not_end_is_waited_for_as_long_as_shutdown_seconds_says"],
+    ),
     ("a body that nobody wants", &["protocol43_a_body_that_nobody_wants_is_not_read_for_ever"]),
     (
         "an answer that the client does not read",
@@ -63,10 +73,28 @@ const TESTED: [(&str, &[&str]); 39] = [
     ("refusals waiting", &["protocol43_2048_refusals_wait_to_be_recorded_and_more_are_told_to_come_again"]),
     ("acts of a node waiting", &["protocol43_nobody_waits_for_the_database_for_ever"]),
     ("waiting for the database", &["protocol43_nobody_waits_for_the_database_for_ever"]),
-    ("password checks at once", &["a_flood_of_sign_ins_is_told_to_wait_and_leaves_tokens_alone"]),
-    ("failing clients", &["protocol18_a_stranger_s_failures_never_refuse_the_rightful_client"]),
+    (
+        "password checks at once",
+        &[
+            "a_flood_of_sign_ins_is_told_to_wait_and_leaves_tokens_alone",
+            "protocol43_of_all_networks_together_64_wait_for_a_password_check_and_more_are_told_to_come_again",
+        ],
+    ),
+    (
+        "failing clients",
+        &[
+            "protocol18_a_stranger_s_failures_never_refuse_the_rightful_client",
+            "protocol18_120_failures_of_one_address_are_answered_in_a_minute_and_20_of_one_client",
+        ],
+    ),
     ("failing sign-ins", &["a8_failures_are_counted_over_all_doors_and_spellings"]),
-    ("addresses that are told apart", &["protocol43_made_up_addresses_share_what_one_has"]),
+    (
+        "addresses that are told apart",
+        &[
+            "protocol43_made_up_addresses_share_what_one_has",
+            "protocol43_beyond_40_000_addresses_all_others_share_what_one_has",
+        ],
+    ),
     ("a sign-in between its factors", &["a_step_is_over_after_five_minutes_or_five_wrong_codes"]),
     ("wishes for a new password", &["nobody_s_mailbox_is_flooded"]),
     ("such wishes being answered", &["protocol43_of_many_wishes_for_a_password_at_once_64_are_answered"]),
@@ -78,6 +106,12 @@ const TESTED: [(&str, &[&str]); 39] = [
     ),
     ("a visit to a sign-in provider", &["protocol40_an_answer_counts_once"]),
     ("passkeys of a user", &["protocol43_the_21st_provider_and_the_21st_passkey_are_refused"]),
+    ("APIs, ", &["protocol43_the_201st_api_is_refused_until_one_is_removed"]),
+    ("scopes of an API", &["protocol43_the_51st_scope_of_an_api_is_refused"]),
+    (
+        "valid keys of an API",
+        &["an_older_key_works_for_the_overlap_and_no_longer", "a_third_key_is_refused_in_words"],
+    ),
 ];
 
 /// The names of all functions of this suite.

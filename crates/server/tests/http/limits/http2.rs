@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::assert_still_works;
+use super::{assert_still_works, within};
 use crate::support::World;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -182,10 +182,10 @@ async fn protocol43_pings_and_settings_without_requests_do_not_keep_a_connection
         // Whether it reads the answers or not.
         let (reader, writer) = connect(&world).await;
         let frames = tokio::spawn(all_frames(reader));
-        keep_sending(writer, || flood.repeat(100)).await;
+        within(8, "it is closed", keep_sending(writer, || flood.repeat(100))).await;
         drop(frames.await.unwrap());
         let (_unread, writer) = connect(&world).await;
-        keep_sending(writer, || flood.repeat(100)).await;
+        within(8, "it is closed", keep_sending(writer, || flood.repeat(100))).await;
     }
     assert_still_works(&world).await;
 }
@@ -201,7 +201,7 @@ async fn protocol43_an_http2_client_that_answers_no_ping_is_closed() {
     let path = field(":path", "/oauth/revocations");
     let head = [&b"\x82\x86\x41\x01x"[..], &path, &field("authorization", &basic)].concat();
     writer.write_all(&frame(HEADERS, 5, 1, &head)).await.unwrap();
-    let frames = all_frames(reader).await;
+    let frames = within(8, "it is closed", all_frames(reader)).await;
     assert!(frames.iter().any(|(kind, _)| *kind == DATA), "the feed was there: {frames:?}");
     assert!(frames.iter().any(|(kind, _)| *kind == PING), "and the question: {frames:?}");
     assert_still_works(&world).await;

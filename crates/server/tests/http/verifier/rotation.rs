@@ -2,7 +2,7 @@
 //! for a minute, under load, on two nodes.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
@@ -47,7 +47,7 @@ async fn protocol26_with_a_rotation_every_second_no_good_token_is_refused_and_no
         let program = program.at(if n % 2 == 0 { &world } else { &node });
         let (verifiers, held) = (verifiers.clone(), Arc::clone(&held));
         asking.spawn(async move {
-            let mut signed = BTreeSet::new();
+            let mut signed = BTreeMap::new();
             while Instant::now() < until {
                 let fetched_before = held.read().unwrap().clone();
                 let token = program.token().await;
@@ -56,7 +56,7 @@ async fn protocol26_with_a_rotation_every_second_no_good_token_is_refused_and_no
                 }
                 let kid = kid(&token);
                 assert!(fetched_before.contains(&kid), "signed with a key that could not have been fetched");
-                signed.insert(kid);
+                signed.entry(kid).or_insert(token);
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             signed
@@ -67,8 +67,15 @@ async fn protocol26_with_a_rotation_every_second_no_good_token_is_refused_and_no
         *held.write().unwrap() = now;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let signed: BTreeSet<String> = asking.join_all().await.into_iter().flatten().collect();
+    let signed: BTreeMap<String, String> = asking.join_all().await.into_iter().flatten().collect();
     keepers.iter().for_each(tokio::task::JoinHandle::abort);
     assert!(signed.len() > 10, "keys took over from each other: {}", signed.len());
+    // I5: a key is published until the last token that it signed has ended.
+    let another = verifier(&world, &audience, None).await;
+    for token in signed.values() {
+        for verifier in verifiers.iter().chain([&another]) {
+            said(verifier, token).await.unwrap();
+        }
+    }
     world.log_is_whole().await;
 }
