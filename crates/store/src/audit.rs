@@ -12,7 +12,7 @@ use crate::{
     error::{StoreError, corrupt},
     hold::works,
     seal::{MasterKeys, Purpose},
-    tx::{Act, Store, Tx, query},
+    tx::{Act, Conn, Store, Tx, query},
 };
 
 /// What following the whole chain found.
@@ -298,12 +298,20 @@ impl Store {
         Ok(ChainState { records: at.seq - trimmed_to, head: at, trimmed_to, broken })
     }
 
-    /// Whether the head of the log is good, so that an act could be recorded.
+    /// Whether an act could be recorded: the head of the log is good, and the database takes more than
+    /// questions. On SQLite a file that cannot be written on is not opened at all.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when it is not, or its key is not in the ring.
+    /// [`StoreError::Corrupt`] when the head is not, or its key is not in the ring;
+    /// [`StoreError::Unavailable`] where nothing can be written, on a standby of PostgreSQL for example.
     pub async fn check_audit_head(&self) -> Result<(), StoreError> {
         let mut tx = self.read().await?;
+        if let Conn::Postgres(connection, ear) = tx.conn() {
+            let asking = sqlx::query_scalar("SELECT current_setting('transaction_read_only')::BOOL");
+            if ear.hear(asking.fetch_one(connection)).await? {
+                return Err(StoreError::read_only());
+            }
+        }
         tx.sealed_head(&self.keys).await?.map(drop).map_err(|broken| corrupt("audit log", broken.to_string()))
     }
 

@@ -27,6 +27,12 @@ impl StoreError {
     pub fn timed_out() -> Self {
         Self::Unavailable(sqlx::Error::PoolTimedOut)
     }
+
+    /// The database answers, and takes nothing.
+    pub(crate) fn read_only() -> Self {
+        let why = "it can only be read: is it a standby, or default_transaction_read_only on?";
+        Self::Unavailable(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::ReadOnlyFilesystem, why)))
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
