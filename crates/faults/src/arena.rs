@@ -2,6 +2,8 @@
 //! A scenario lets them work, breaks something, and calls [`Arena::settle`]; at the end [`Arena::finish`]
 //! looks at the database.
 
+mod settle;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,19 +20,16 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::sleep};
 use crate::{
     check::Window,
     cluster::Cluster,
-    history::{Call, Desk, Operation, Outcome, Pen},
+    history::{Call, Desk, Pen},
     ledger::{Base, Facts, Told},
-    load::{Door, Load, Part, Worker},
+    load::{Door, Load, Part, Work, Worker},
     node::{Node, Site, free_address},
     people::{Pair, Person, password},
     proxy::Proxy,
     register::Start,
     report::Report,
-    wire::{GAVE_UP, Wrong},
+    wire::Wrong,
 };
-
-/// How long settling may take: the server's own patience with a database, and then some.
-const SETTLE_LIMIT: u32 = 60;
 
 /// How often a hold is lifted until all servers are content: once for each of two, and once to spare.
 const LIFTS: u32 = 4;
@@ -146,6 +145,8 @@ pub struct Arena {
     seed: u64,
     name: String,
     clocks: bool,
+    /// What the load did, if there was one.
+    work: Option<Arc<Work>>,
     windows: Vec<Window>,
     closer: Pen,
     hear: UnboundedReceiver<String>,
@@ -221,6 +222,7 @@ impl Arena {
             all_answered: false,
             name: plan.name.to_owned(),
             clocks: plan.clocks,
+            work: None,
             nodes,
             proxy,
             balancer,
@@ -322,11 +324,14 @@ impl Arena {
         self.nodes.iter().map(|n| (n.name.clone(), n.url())).collect()
     }
 
-    /// Sets everybody to work.
+    /// Sets everybody to work. The first time nothing breaks before they have done all that they are there
+    /// for: on a slow machine, too, a short run is to break something.
     ///
     /// # Errors
     /// When a client's file cannot be made.
-    pub fn load(&mut self) -> anyhow::Result<Load> {
+    pub async fn load(&mut self) -> anyhow::Result<Load> {
+        let (is_first, with_mfa) = (self.work.is_none(), !self.clocks);
+        let work = Arc::clone(self.work.get_or_insert_with(|| Arc::new(Work::new(with_mfa))));
         let suspender = if self.clocks { Part::RoleTaker } else { Part::Suspender };
         let parts = [Part::Hand, Part::Hand, suspender, Part::Program, Part::Program, Part::Program];
         let mut workers = Vec::new();
@@ -339,10 +344,15 @@ impl Arena {
                     key: self.key.clone(),
                     doors: self.nodes.iter().map(|n| (n.name.clone(), n.url())).collect(),
                     rng: self.rng.fork(),
+                    work: Arc::clone(&work),
                 });
             }
         }
-        Load::start(workers, &self.desk)
+        let load = Load::start(workers, &self.desk)?;
+        if is_first {
+            work.wait().await;
+        }
+        Ok(load)
     }
 
     /// Whether the database comes to be on hold. The command only reads: it is the servers that notice.
@@ -397,87 +407,6 @@ impl Arena {
         }
     }
 
-    /// Brings every owner back to where credentials can be managed, looks at what is held, and checks
-    /// what was seen since the last time. All servers run, and nobody else is at work.
-    ///
-    /// The acts of the Super Admin that come first are a fence: an act waits for every act that a database
-    /// is still at, so that after them what was not answered happened or never will, unless a server
-    /// may still be at it.
-    ///
-    /// # Errors
-    /// When a server does not answer any more.
-    pub async fn settle(&mut self) -> anyhow::Result<()> {
-        self.close(true).await
-    }
-
-    /// The same without checking: what was acknowledged may be lost here.
-    ///
-    /// # Errors
-    /// As [`Arena::settle`].
-    pub async fn settle_unchecked(&mut self) -> anyhow::Result<()> {
-        self.close(false).await
-    }
-
-    async fn close(&mut self, check: bool) -> anyhow::Result<()> {
-        let (name, url) = self.doors().swap_remove(0);
-        for at in 0..self.owners.len() {
-            let owner = Arc::clone(&self.owners[at]);
-            let held = self.close_one(&owner, (&name, &url)).await?;
-            let calls = self.closer.take();
-            self.absorb(calls);
-            let start = Start { held, refusals_fit: self.clocks };
-            let open = |call: &&Call| call.is_act() && call.outcome == Outcome::Unanswered(GAVE_UP.to_owned());
-            let calls = self.windows[at].calls.iter().filter(open).cloned().collect();
-            let window = std::mem::replace(&mut self.windows[at], Window { start, calls });
-            if check && let Some(none) = window.check()? {
-                let file = self.desk.folder().join(format!("violation-{}.json", self.report.violations.len()));
-                window.keep(&file)?;
-                self.report
-                    .violations
-                    .push(format!("{none}; see it again: ./dev/faults check {}", file.display()));
-            }
-        }
-        Ok(())
-    }
-
-    async fn close_one(&mut self, owner: &Person, (name, url): (&str, &str)) -> anyhow::Result<Option<String>> {
-        let what = (&*owner.email, name);
-        for act in ["turn-mfa-off", "give-super-admin"] {
-            let operation = if act == "turn-mfa-off" { Operation::MfaOff } else { Operation::GiveRole };
-            let mut signed_in = None;
-            for tried in 0.. {
-                let operator = &self.operator;
-                let outcome = self.closer.note(what, operation.clone(), operator.manage(url, owner, act)).await?;
-                match outcome {
-                    Outcome::Done | Outcome::Refused(_) => break,
-                    _ if tried > SETTLE_LIMIT => {
-                        bail!("{act} is not answered: {outcome:?}; signing in: {signed_in:?}")
-                    }
-                    Outcome::NotDone(why) if why == "not_signed_in" => {
-                        signed_in = operator.sign_in(url, None).await;
-                        sleep(Duration::from_millis(100)).await;
-                    }
-                    _ => sleep(Duration::from_millis(100)).await,
-                }
-            }
-        }
-        for tried in 0.. {
-            let signed_in = owner.sign_in(url, None).await;
-            if signed_in == Some(StatusCode::CREATED) {
-                match self.closer.note(what, Operation::Look, owner.look(url)).await? {
-                    Outcome::Looked(held) => return Ok(held.clone().map(|(id, _)| id)),
-                    Outcome::Refused(why) => bail!("{} may not look: {why}", owner.email),
-                    _ => {}
-                }
-            }
-            if tried > SETTLE_LIMIT {
-                bail!("{} cannot sign in any more: {signed_in:?}", owner.email);
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-        bail!("nobody looked")
-    }
-
     /// The ids of the owners beside their e-mail addresses.
     fn users(&self) -> Vec<(String, String)> {
         self.owners.iter().map(|o| (o.email.clone(), o.id())).collect()
@@ -502,6 +431,10 @@ impl Arena {
         let mut report = std::mem::take(&mut self.report);
         if report.faults == 0 {
             report.violations.push("nothing was broken, so nothing is known".to_owned());
+        }
+        let missing = self.work.as_ref().map(|work| work.missing()).unwrap_or_default();
+        if !missing.is_empty() {
+            report.violations.push(format!("nobody came to do this, so nothing is known of it: {missing:?}"));
         }
         report.violations.extend(facts.inner_violations());
         while let Ok(what) = self.hear.try_recv() {

@@ -182,6 +182,12 @@ impl Pen {
         self.calls.last().map(|c| &c.outcome).context("nothing was noted")
     }
 
+    /// The last call that was written down and not taken.
+    #[must_use]
+    pub fn last(&self) -> Option<&Call> {
+        self.calls.last()
+    }
+
     /// What was written down since the last time.
     pub fn take(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.calls)

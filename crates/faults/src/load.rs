@@ -2,8 +2,9 @@
 //! and resumes, and programs that ask for tokens and APIs that ask about them.
 
 use std::{
+    collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,6 +19,9 @@ use crate::{
     outside,
     people::{Pair, Person},
 };
+
+/// How long is waited for clients to have done all that they are there for. It takes a second or two.
+const BEGUN_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server as clients know it: its name and its URL.
 pub type Door = (String, String);
@@ -35,6 +39,75 @@ pub enum Part {
     Program,
 }
 
+/// What clients are there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deed {
+    /// Generating a credential.
+    Generating,
+    /// Revoking one.
+    Revoking,
+    /// Asking for a token and getting one.
+    Issuing,
+    /// Taking an owner's role.
+    TakingRole,
+    /// Turning MFA on.
+    TurningMfaOn,
+}
+
+impl Deed {
+    /// What a call did, if it did one of these.
+    fn of(call: &Call) -> Option<Self> {
+        match (&call.operation, &call.outcome) {
+            (_, Outcome::Generated(_)) => Some(Self::Generating),
+            (_, Outcome::Revoked(_)) => Some(Self::Revoking),
+            (_, Outcome::Issued(_)) => Some(Self::Issuing),
+            (Operation::TakeRole, Outcome::Done) => Some(Self::TakingRole),
+            (Operation::MfaOn, Outcome::Done) => Some(Self::TurningMfaOn),
+            _ => None,
+        }
+    }
+}
+
+/// What the clients of an arena did. A load that never does what it is there for would show nothing.
+#[derive(Debug)]
+pub struct Work {
+    with_mfa: bool,
+    done: Mutex<BTreeSet<Deed>>,
+}
+
+impl Work {
+    /// Nothing is done yet. Without MFA it is not missed.
+    #[must_use]
+    pub fn new(with_mfa: bool) -> Self {
+        Self { with_mfa, done: Mutex::default() }
+    }
+
+    /// Takes note of what a call did.
+    fn saw(&self, call: &Call) {
+        if let Some(deed) = Deed::of(call) {
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(deed);
+        }
+    }
+
+    /// What nobody did with success.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Deed> {
+        let mut all = vec![Deed::Generating, Deed::Revoking, Deed::Issuing, Deed::TakingRole];
+        all.extend(self.with_mfa.then_some(Deed::TurningMfaOn));
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|deed| !done.contains(deed));
+        all
+    }
+
+    /// Waits until nothing is missing, or for so long that something always will be.
+    pub async fn wait(&self) {
+        let since = outside::instant();
+        while !self.missing().is_empty() && since.elapsed() < BEGUN_WITHIN {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
 /// One client at work.
 pub struct Worker {
     /// What it does.
@@ -49,6 +122,8 @@ pub struct Worker {
     pub doors: Vec<Door>,
     /// What is left to chance for it.
     pub rng: Rng,
+    /// What all of them did.
+    pub work: Arc<Work>,
 }
 
 /// Clients at work.
@@ -97,6 +172,9 @@ impl Worker {
                 Part::Suspender | Part::RoleTaker => self.suspend(&mut pen, what, &url).await?,
                 Part::Program => self.program(&mut pen, what, &url).await?,
             };
+            if let Some(call) = pen.last() {
+                self.work.saw(call);
+            }
             match outcome {
                 Some(Outcome::NotDone(why)) if why == "not_signed_in" => {
                     let who = if self.part == Part::Hand { &self.owner } else { &self.operator };
@@ -127,7 +205,10 @@ impl Worker {
     async fn suspend(&mut self, pen: &mut Pen, what: (&str, &str), url: &str) -> anyhow::Result<Option<Outcome>> {
         let (owner, operator) = (&*self.owner, &self.operator);
         sleep(Duration::from_micros(self.rng.u64(..60_000))).await;
-        let roll = self.rng.u8(..if self.part == Part::Suspender { 8 } else { 5 });
+        let with_mfa = self.part == Part::Suspender;
+        // It is one in eight, and often refused: until somebody did it, it is one in two.
+        let is_missing = with_mfa && self.work.missing().contains(&Deed::TurningMfaOn);
+        let roll = if is_missing && self.rng.bool() { 5 } else { self.rng.u8(..if with_mfa { 8 } else { 5 }) };
         let outcome = match roll {
             0 | 1 => pen.note(what, Operation::TakeRole, operator.manage(url, owner, "take-super-admin")).await?,
             2..=4 => pen.note(what, Operation::GiveRole, operator.manage(url, owner, "give-super-admin")).await?,
@@ -152,5 +233,33 @@ impl Worker {
         let Some(pair) = owner.a_pair(&mut self.rng) else { return Ok(None) };
         let asked = Operation::Issue(pair.id.clone());
         Ok(Some(pen.note(what, asked, owner.issue(url, &pair)).await?.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(operation: Operation, outcome: Outcome) -> Call {
+        let (user, node) = (String::new(), String::new());
+        Call { client: 1, user, node, operation, called: 0, returned: 1, outcome }
+    }
+
+    #[test]
+    fn what_nobody_did_with_success_is_missing() {
+        let refused = || Outcome::Refused("refused".to_owned());
+        let (all, without_mfa) = (Work::new(true), Work::new(false));
+        for work in [&all, &without_mfa] {
+            work.saw(&call(Operation::Generate, Outcome::Generated("a".to_owned())));
+            work.saw(&call(Operation::Revoke, Outcome::Revoked("a".to_owned())));
+            work.saw(&call(Operation::TakeRole, Outcome::Done));
+            work.saw(&call(Operation::MfaOn, refused()));
+            work.saw(&call(Operation::Issue("a".to_owned()), refused()));
+        }
+        assert_eq!(all.missing(), [Deed::Issuing, Deed::TurningMfaOn]);
+        assert_eq!(without_mfa.missing(), [Deed::Issuing]);
+        all.saw(&call(Operation::Issue("a".to_owned()), Outcome::Issued(uuid::Uuid::nil())));
+        all.saw(&call(Operation::MfaOn, Outcome::Done));
+        assert!(all.missing().is_empty());
     }
 }

@@ -114,13 +114,14 @@ fn verdict(violations: usize) -> bool {
 async fn quick(only: &[Scenario], seed: u64) -> anyhow::Result<bool> {
     let lab = Lab::new(&sibling("portcullis")?, None)?;
     println!("Seed {seed:#x}\n{}", Report::head());
-    let mut violations = 0;
+    let (began, mut violations) = (outside::instant(), 0);
     for scenario in only {
         let report = scenario.run(&lab, scenario.quick_rounds(), seed).await;
         let report = report.with_context(|| format!("{}, seed {seed:#x}", scenario.name()))?;
         show(&report, scenario.name());
         violations += report.violations.len();
     }
+    println!("All of it took {} s.", began.elapsed().as_secs());
     Ok(verdict(violations))
 }
 

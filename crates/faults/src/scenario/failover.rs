@@ -49,7 +49,7 @@ async fn once(lab: &Lab, name: &str, synchronous: bool, seed: u64) -> anyhow::Re
         sleep(Duration::from_millis(500)).await;
         primary.wait_for_follower().await?;
     }
-    let load = arena.load()?;
+    let load = arena.load().await?;
     arena.pause(800, 1500).await;
     let since = if synchronous { None } else { Some(leave_behind(&mut arena, &between).await?) };
     let killed_at = arena.desk.micros();
@@ -120,7 +120,7 @@ async fn answer_for(mut arena: Arena, load: Load, since: u64, killed_at: u64) ->
         owner.forget(|id| there.knows(id));
     }
     // From here on nothing is lost, and everything is checked again.
-    let load = arena.load()?;
+    let load = arena.load().await?;
     arena.pause(300, 600).await;
     let calls = load.stop().await?;
     arena.absorb(calls);

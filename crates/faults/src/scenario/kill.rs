@@ -20,7 +20,7 @@ pub(super) async fn postgres(lab: &Lab, name: &str, rounds: u32, seed: u64) -> a
 
 async fn run(mut arena: Arena, rounds: u32) -> anyhow::Result<Report> {
     for _ in 0..rounds {
-        let load = arena.load()?;
+        let load = arena.load().await?;
         arena.pause(150, 900).await;
         let which = arena.rng.usize(..arena.nodes.len());
         arena.nodes[which].kill().await?;

@@ -16,7 +16,7 @@ pub(super) async fn run(lab: &Lab, name: &str, rounds: u32, seed: u64) -> anyhow
     let cluster = Some(lab.cluster().await?);
     let mut arena = Arena::build(lab, Plan { nodes: 2, cluster, ..Plan::new(name, seed) }).await?;
     for _ in 0..rounds {
-        let load = arena.load()?;
+        let load = arena.load().await?;
         arena.pause(400, 800).await;
         let calls = load.stop().await?;
         arena.absorb(calls);

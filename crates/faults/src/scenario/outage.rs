@@ -34,7 +34,7 @@ pub(super) async fn run(lab: &Lab, name: &str, rounds: u32, seed: u64) -> anyhow
     let mut aimed = false;
     for way in WAYS.into_iter().cycle().take(rounds as usize) {
         aimed |= matches!(way, Way::CutAtCommit | Way::CutAtEveryCommit);
-        let load = arena.load()?;
+        let load = arena.load().await?;
         arena.pause(200, 500).await;
         go_away(&mut arena, &cluster, way).await?;
         for at in 0..arena.nodes.len() {

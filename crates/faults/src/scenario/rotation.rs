@@ -1,8 +1,8 @@
 //! Signing keys take over from each other every second, on two servers that are killed one after the
-//! other, and two verifiers look at every token: what is good is taken (I5).
+//! other, and two verifiers look at every token: what is good is taken, whichever key signed it (I5).
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +20,7 @@ use crate::{
     arena::{Arena, Lab, Plan},
     history::{Call, Operation, Outcome},
     outside,
-    people::{Pair, Person},
+    people::{Pair, Person, Token},
     report::Report,
 };
 
@@ -60,6 +60,15 @@ async fn said(verifier: &Verifier, token: &str) -> Result<(), String> {
     }
 }
 
+/// Shows a token that is good to both verifiers.
+async fn show(verifiers: &[Verifier; 2], token: &Token, wrong: &mut Vec<String>) {
+    for verifier in verifiers {
+        if let Err(why) = said(verifier, token.text.expose_secret()).await {
+            wrong.push(why);
+        }
+    }
+}
+
 /// One program: asks at any server for a token, and shows it to both verifiers.
 struct Asking {
     owner: Arc<Person>,
@@ -72,7 +81,8 @@ struct Asking {
 #[derive(Default)]
 struct Seen {
     calls: Vec<Call>,
-    keys: BTreeSet<String>,
+    /// By the id of its key: the first token that each signed.
+    first: BTreeMap<String, Token>,
     wrong: Vec<String>,
 }
 
@@ -88,15 +98,41 @@ impl Asking {
                 continue;
             }
             let Some(token) = self.owner.tokens_of(&self.pair.id).pop() else { continue };
-            for verifier in &self.verifiers {
-                if let Err(why) = said(verifier, token.text.expose_secret()).await {
-                    seen.wrong.push(why);
-                }
+            show(&self.verifiers, &token, &mut seen.wrong).await;
+            let Some(key) = kid(token.text.expose_secret()) else { continue };
+            if seen.first.contains_key(&key) {
+                continue;
             }
-            seen.keys.extend(kid(token.text.expose_secret()));
+            // Another key signs now: what those before it signed is as good as it was.
+            for earlier in seen.first.values() {
+                show(&self.verifiers, earlier, &mut seen.wrong).await;
+            }
+            seen.first.insert(key, token);
         }
         seen.calls = pen.take();
         Ok(seen)
+    }
+}
+
+/// In the end the first token of each key is good at both verifiers and both servers. All tokens of an arena
+/// live for a month, and so long their keys have to be in the key set.
+async fn all_stay_good(arena: &mut Arena, verifiers: &[Verifier; 2], first: &[(String, Token)]) {
+    for (_, token) in first {
+        show(verifiers, token, &mut arena.report.violations).await;
+        for (name, url) in arena.doors() {
+            let since = outside::instant();
+            let answer = loop {
+                match arena.operator.introspect(&url, &arena.key, token).await {
+                    Outcome::NotDone(_) | Outcome::Unanswered(_) if since.elapsed() < PATIENCE => {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    answer => break answer,
+                }
+            };
+            if answer != Outcome::Active {
+                arena.report.violations.push(format!("I5: server {name} says of a good token: {answer:?}"));
+            }
+        }
     }
 }
 
@@ -140,13 +176,15 @@ pub(super) async fn run(lab: &Lab, name: &str, rounds: u32, seed: u64) -> anyhow
     }
     arena.pause(1000, 1500).await;
     stop.store(true, Ordering::Relaxed);
-    let mut keys = BTreeSet::new();
+    let mut first: Vec<(String, Token)> = Vec::new();
     while let Some(ended) = asking.join_next().await {
         let seen = ended??;
         arena.absorb(seen.calls);
         arena.report.violations.extend(seen.wrong);
-        keys.extend(seen.keys);
+        first.extend(seen.first);
     }
+    all_stay_good(&mut arena, &verifiers, &first).await;
+    let keys: BTreeSet<&String> = first.iter().map(|(key, _)| key).collect();
     arena.report.faults += keys.len() as u64;
     arena.report.notes.push(format!("{} keys signed", keys.len()));
     if keys.len() < 3 {

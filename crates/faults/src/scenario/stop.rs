@@ -11,7 +11,7 @@ pub(super) async fn run(lab: &Lab, name: &str, rounds: u32, seed: u64) -> anyhow
         let mut arena = Arena::build(lab, Plan { cluster, ..Plan::new(name, seed) }).await?;
         arena.all_answered = true;
         for _ in 0..rounds {
-            let load = arena.load()?;
+            let load = arena.load().await?;
             arena.pause(200, 600).await;
             let code = arena.nodes[0].terminate().await?;
             arena.report.faults += 1;
