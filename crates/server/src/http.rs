@@ -24,7 +24,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::{
@@ -99,6 +99,19 @@ fn span(request: &Request) -> tracing::Span {
     tracing::debug_span!("request", method = %request.method(), route)
 }
 
+/// How many connections may wait to be accepted, as far as the system allows (`net.core.somaxconn`, which
+/// is as many by default). Beyond that the kernel drops them, and whoever connects tries again after a
+/// second or more.
+const WAITING: u32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that starts again does not wait for the connections of the one before it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING)
+}
+
 /// A listener with what its connections need.
 pub struct Server {
     listener: TcpListener,
@@ -113,11 +126,10 @@ impl Server {
     ///
     /// # Errors
     /// When the address is taken or the certificate cannot be read.
-    pub async fn bind(app: &Arc<App>) -> io::Result<Self> {
+    pub fn bind(app: &Arc<App>) -> io::Result<Self> {
         let config = app.config.clone();
         let tls = acceptor(&config)?;
-        let listener = TcpListener::bind(config.listen)
-            .await
+        let listener = listen(config.listen)
             .map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {}: {e}", config.listen)))?;
         Ok(Self { listener, tls, service: service(app), config, feed: Arc::clone(&app.feed) })
     }

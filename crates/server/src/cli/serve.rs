@@ -33,7 +33,7 @@ pub async fn run(config: &Config) -> Result<(), String> {
         failure.to_string()
     })?;
     raise_file_limit(config);
-    let server = Server::bind(&app).await.map_err(|e| e.to_string())?;
+    let server = Server::bind(&app).map_err(|e| e.to_string())?;
     let address = server.address().map_err(|e| e.to_string())?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let ready_in = clock.now().duration_since(began).as_millis();

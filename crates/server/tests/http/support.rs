@@ -174,7 +174,7 @@ impl World {
         let keys = Arc::new(MasterKeys::one([7; 32]));
         let store = Store::open(&database, keys, &OpenOptions::default()).await.unwrap();
         let app = App::start(store, clock.clone(), config).await.unwrap();
-        let server = Server::bind(&app).await.unwrap();
+        let server = Server::bind(&app).unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         tokio::spawn(server.run(async {
