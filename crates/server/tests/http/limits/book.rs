@@ -132,7 +132,9 @@ fn functions(folder: &Path, found: &mut Vec<String>) {
 fn every_limit_of_the_book_is_tested_from_outside() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let book = std::fs::read_to_string(root.join("../../docs/book/src/limits.md")).unwrap();
-    let lines: Vec<&str> = book.lines().filter_map(|line| line.strip_prefix("| ")).skip(2).collect();
+    // The first table; what hostile peers do has one of its own.
+    let table = book.lines().skip_while(|line| !line.starts_with("| "));
+    let lines: Vec<&str> = table.map_while(|line| line.strip_prefix("| ")).skip(2).collect();
     let mut there = Vec::new();
     functions(&root.join("tests/http"), &mut there);
     assert_eq!(lines.len(), TESTED.len(), "the table and the list are as long");
