@@ -2,14 +2,18 @@
 
 use std::{collections::BTreeSet, process::Child, time::Duration};
 
+use portcullis_store::Database;
 use reqwest::StatusCode;
 use serde_json::Value;
-use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{
-    outside::{MARIA, PASSWORD, Person, answered},
-    process::{Process, terminate},
+use crate::{
+    limits::waiting::Held,
+    support::{
+        outside::{MARIA, PASSWORD, Person, answered},
+        process::{Process, terminate},
+    },
 };
 
 /// What was acknowledged before the kill.
@@ -163,14 +167,6 @@ async fn what_was_acknowledged_before_sigterm_is_there_after_it() {
     integrity(&process).await;
 }
 
-/// Whoever writes waits for this one.
-async fn writer_of(process: &Process) -> SqliteConnection {
-    let options = SqliteConnectOptions::new().filename(process.data("portcullis.db"));
-    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-    connection.execute("BEGIN IMMEDIATE").await.unwrap();
-    connection
-}
-
 /// Sends SIGTERM and waits until nobody can connect any more: the server has heard it.
 async fn told_to_stop(process: &mut Process) -> Child {
     let child = process.take();
@@ -190,21 +186,20 @@ async fn requests_that_are_under_way_at_sigterm_are_done_and_answered() {
     let (maria, joao) =
         (Person::sign_in(&process, MARIA).await, Person::sign_in(&process, "joao@acme.example").await);
     let (id, secret) = maria.generate().await;
-    let mut beside = writer_of(&process).await;
+    let held = Held::on(&Database::Sqlite(process.data("portcullis.db"))).await;
     let asking = tokio::spawn(async move { answered(maria.ask(&id, &secret).await).await });
     let acting = tokio::spawn(async move { answered(joao.act("generate").await).await });
     // Until both wait for the writer.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut child = told_to_stop(&mut process).await;
     assert!(!asking.is_finished() && !acting.is_finished());
-    beside.execute("ROLLBACK").await.unwrap();
+    held.release().await;
     let (status, token) = asking.await.unwrap().expect("it was under way");
     assert_eq!(status, StatusCode::OK, "{token}");
     let (status, made) = acting.await.unwrap().expect("it was under way");
     assert_eq!(status, StatusCode::CREATED, "{made}");
     let ended = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
     assert_eq!(ended.code(), Some(0), "{}", process.errors());
-    drop(beside);
     process.start();
     let maria = Person::sign_in(&process, MARIA).await;
     let (id, secret) = ["client_id", "client_secret"].map(|name| made[name].as_str().unwrap()).into();

@@ -4,7 +4,7 @@
 mod book;
 mod http2;
 mod memory;
-mod waiting;
+pub(crate) mod waiting;
 
 use std::time::Duration;
 

@@ -93,8 +93,7 @@ async fn the_job_of_a_node_that_was_killed_is_done_by_another() {
     first.super_admin("maria@acme.example", "tide lantern walnut orbit");
     let public = format!("public_url={}", first.url());
     let mut second = Process::new(&[&database, &public]);
-    std::fs::create_dir_all(second.data("master.key").parent().unwrap()).unwrap();
-    std::fs::copy(first.data("master.key"), second.data("master.key")).unwrap();
+    second.take_key_of(&first);
 
     let mut beside = PgConnection::connect(&url).await.unwrap();
     let mut asks = PgConnection::connect(&url).await.unwrap();

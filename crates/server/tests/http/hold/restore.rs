@@ -351,8 +351,7 @@ async fn h1_a_restored_dump_of_postgresql_is_on_hold_until_what_was_stopped_sinc
 
     postgres_tool("pg_restore", &["--exit-on-error", "--no-owner", "--dbname", &new_url, &file]);
     let mut new = Process::new(&[&format!("database_url={new_url}"), &format!("public_url={}", old.url())]);
-    std::fs::create_dir_all(new.data("master.key").parent().unwrap()).unwrap();
-    std::fs::copy(old.data("master.key"), new.data("master.key")).unwrap();
+    new.take_key_of(&old);
     new.start_until("live");
     assert!(new.output().contains("ON HOLD"), "{}", new.output());
     assert_eq!(ask(&new.url(), &client).await.0, StatusCode::SERVICE_UNAVAILABLE);

@@ -30,14 +30,14 @@ on_both! {
 }
 
 /// Keeps everybody else from writing, as a stuck program beside the server would.
-enum Held {
+pub(crate) enum Held {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl Held {
-    async fn on(world: &World) -> Self {
-        match &world.database {
+    pub(crate) async fn on(database: &Database) -> Self {
+        match database {
             Database::Sqlite(path) => {
                 let options = SqliteConnectOptions::new().filename(path);
                 let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
@@ -57,7 +57,7 @@ impl Held {
         }
     }
 
-    async fn release(mut self) {
+    pub(crate) async fn release(mut self) {
         match &mut self {
             Self::Sqlite(connection) => connection.execute("ROLLBACK").await.map(drop).unwrap(),
             Self::Postgres(connection) => connection.execute("ROLLBACK").await.map(drop).unwrap(),
@@ -80,7 +80,7 @@ async fn protocol43_nobody_waits_for_the_database_for_ever(world: World) {
     let maria = world.maria().await;
     let paulo = world.person("paulo@acme.example", Role::SuperAdmin).await;
     let program = maria.generate().await;
-    let held = Held::on(&world).await;
+    let held = Held::on(&world.database).await;
     // Nobody lets go meanwhile: each answer comes because the server gives up. The token is asked for alone:
     // behind an act that waits it would have to wait for that as well.
     put_off(program.ask()).await;
@@ -149,7 +149,7 @@ async fn soon(world: &World, held: Held, since: Instant) -> usize {
 async fn protocol43_4096_token_requests_wait_and_more_are_told_to_come_again() {
     let world = World::sqlite(&[("request_timeout_seconds", "120")]).await;
     let program = world.maria().await.generate().await;
-    let (since, held) = (Instant::now(), Held::on(&world).await);
+    let (since, held) = (Instant::now(), Held::on(&world.database).await);
     let count = 4096 + 64 + 256;
     let ask = |_| {
         let request = post(&world, "/oauth/token", &program.client_id, &program.client_secret);
@@ -167,7 +167,7 @@ async fn protocol43_4096_token_requests_wait_and_more_are_told_to_come_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn protocol43_2048_refusals_wait_to_be_recorded_and_more_are_told_to_come_again() {
     let world = World::sqlite(&[("request_timeout_seconds", "120"), ("trusted_proxies", "127.0.0.0/8")]).await;
-    let (since, held) = (Instant::now(), Held::on(&world).await);
+    let (since, held) = (Instant::now(), Held::on(&world.database).await);
     // 256 are being written; each comes from an address of its own, or it would be 429.
     let count = 2048 + 256 + 256;
     let ask = |n: usize| {
@@ -382,7 +382,7 @@ async fn protocol43_the_21st_provider_and_the_21st_passkey_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn protocol43_of_many_wishes_for_a_password_at_once_64_are_answered() {
     let world = World::sqlite(&[("trusted_proxies", "127.0.0.0/8"), ("request_timeout_seconds", "120")]).await;
-    let (since, held) = (Instant::now(), Held::on(&world).await);
+    let (since, held) = (Instant::now(), Held::on(&world.database).await);
     let count = 64 + 32;
     let ask = |n: usize| {
         let request = axum::http::Request::post(format!("{}/forgot-password", world.url));

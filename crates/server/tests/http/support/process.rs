@@ -62,6 +62,12 @@ impl Process {
         self.folder.path().join("data").join(name)
     }
 
+    /// Takes over the master key of another folder, as each node of a database and whoever restores one does.
+    pub fn take_key_of(&self, other: &Self) {
+        std::fs::create_dir_all(self.data("")).unwrap();
+        std::fs::copy(other.data("master.key"), self.data("master.key")).unwrap();
+    }
+
     /// The flags that every command on this folder gets.
     pub fn flags(&self) -> Vec<String> {
         let mut flags = vec![
