@@ -99,21 +99,29 @@ pub struct Audience {
     pub is_registered: bool,
 }
 
-/// A token as it is on record (L-4).
+/// What a token on record opens, and until when: with the standing of its credential all that tells
+/// whether it is active. Once a token is over, revoked or without its API it stays so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuedToken {
+pub struct TokenTerms {
     /// The id.
     pub jti: Uuid,
     /// The row of the credential it was issued to.
     pub credential: Uuid,
     /// The API it is for.
     pub audience: Audience,
-    /// When it was issued (UTC).
-    pub issued_at: Timestamp,
     /// When it ends (UTC, whole seconds).
     pub expires_at: Timestamp,
     /// When it was revoked by itself (RFC 7009), if it was.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// A token as it is on record (L-4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// What it opens, and until when.
+    pub terms: TokenTerms,
+    /// When it was issued (UTC).
+    pub issued_at: Timestamp,
     /// The address it was asked for from.
     pub ip: String,
     /// The program that asked for it, as it names itself.
@@ -122,7 +130,7 @@ pub struct IssuedToken {
     pub method: Method,
 }
 
-impl IssuedToken {
+impl TokenTerms {
     /// Whether the token is active at `now`, given the standing of its credential (C-9 to C-11).
     #[must_use]
     pub fn is_active(&self, credential: Standing, now: Timestamp) -> bool {
@@ -183,21 +191,17 @@ mod tests {
 
     #[test]
     fn c11_a_token_is_active_only_while_its_credential_is() {
-        let token = IssuedToken {
+        let token = TokenTerms {
             jti: Uuid::nil(),
             credential: Uuid::nil(),
             audience: Audience { api: Uuid::nil(), identifier: String::new(), is_registered: true },
-            issued_at: at(0),
             expires_at: at(60),
             revoked_at: None,
-            ip: String::new(),
-            user_agent: String::new(),
-            method: Method::Secret,
         };
         assert!(token.is_active(Standing::Active, at(59)));
         assert!(!token.is_active(Standing::Active, at(60)));
         let orphan =
-            IssuedToken { audience: Audience { is_registered: false, ..token.audience.clone() }, ..token.clone() };
+            TokenTerms { audience: Audience { is_registered: false, ..token.audience.clone() }, ..token.clone() };
         assert!(!orphan.is_active(Standing::Active, at(59)), "its API was removed");
         for dead in [
             Standing::Suspended(Suspension::MfaOn, at(1)),
@@ -206,7 +210,61 @@ mod tests {
         ] {
             assert!(!token.is_active(dead, at(2)), "{dead:?}");
         }
-        let revoked = IssuedToken { revoked_at: Some(at(1)), ..token };
+        let revoked = TokenTerms { revoked_at: Some(at(1)), ..token };
         assert!(!revoked.is_active(Standing::Active, at(2)));
+    }
+
+    /// What can happen to a token from one instant to the next.
+    #[derive(Clone, Copy)]
+    enum Happens {
+        Nothing,
+        Suspended,
+        Resumed,
+        Revoked,
+        ApiRemoved,
+    }
+
+    /// The standing of the credential, and the token, at each of five instants.
+    fn told(happens: [Happens; 4]) -> Vec<(Standing, TokenTerms)> {
+        let audience = Audience { api: Uuid::nil(), identifier: String::new(), is_registered: true };
+        let (jti, credential) = (Uuid::nil(), Uuid::nil());
+        let token = TokenTerms { jti, credential, audience, expires_at: at(60), revoked_at: None };
+        let mut all = vec![(Standing::Active, token)];
+        for (what, second) in happens.into_iter().zip(1..) {
+            let (mut standing, mut token) = all[all.len() - 1].clone();
+            match what {
+                Happens::Nothing => {}
+                Happens::Suspended => standing = Standing::Suspended(Suspension::MfaOn, at(second)),
+                Happens::Resumed => standing = Standing::Active,
+                Happens::Revoked => token.revoked_at = token.revoked_at.or(Some(at(second))),
+                Happens::ApiRemoved => token.audience.is_registered = false,
+            }
+            all.push((standing, token));
+        }
+        all
+    }
+
+    #[test]
+    fn c11_a_standing_read_before_its_token_is_of_one_instant_with_it_and_after_it_may_not_be() {
+        use Happens::{ApiRemoved, Nothing, Resumed, Revoked, Suspended};
+        let is_active = |(standing, token): &(Standing, TokenTerms)| token.is_active(*standing, at(10));
+        let (mut looked, mut of_no_instant) = (0, 0);
+        let can = [Nothing, Suspended, Resumed, Revoked, ApiRemoved];
+        for n in 0..can.len().pow(4) {
+            let all = told([n, n / 5, n / 25, n / 125].map(|n| can[n % 5]));
+            for first in 0..all.len() {
+                for second in first..all.len() {
+                    let between = &all[first..=second];
+                    let was = |said: bool| between.iter().any(|there| is_active(there) == said);
+                    let standing_first = (all[first].0, all[second].1.clone());
+                    assert!(was(is_active(&standing_first)), "{standing_first:?} {between:?}");
+                    let token_first = (all[second].0, all[first].1.clone());
+                    of_no_instant += u32::from(!was(is_active(&token_first)));
+                    looked += 1;
+                }
+            }
+        }
+        assert_eq!(looked, 625 * 15);
+        assert!(of_no_instant > 0, "the order matters");
     }
 }

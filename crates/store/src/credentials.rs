@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[derive(sqlx::FromRow)]
-pub(crate) struct CredentialRow {
+struct CredentialRow {
     credential_id: Uuid,
     owner_id: Uuid,
     client_id: String,
@@ -37,11 +37,11 @@ pub(crate) struct CredentialRow {
 }
 
 #[derive(sqlx::FromRow)]
-pub(crate) struct PresentedRow {
+struct PresentedRow {
     #[sqlx(flatten)]
-    pub(crate) credential: CredentialRow,
+    credential: CredentialRow,
     #[sqlx(flatten)]
-    pub(crate) owner: StandingRow,
+    owner: StandingRow,
     status_index: i64,
     key_set: i64,
     held_since: Option<i64>,
@@ -124,14 +124,13 @@ macro_rules! credential_columns {
 macro_rules! presented_columns {
     () => {
         concat!(
-            $crate::credentials::credential_columns!(),
+            credential_columns!(),
             ", u.role, u.role_since, u.status, u.status_since, u.mfa_since, \
              u.password_hash IS NOT NULL AS has_password, c.status_index, (SELECT version FROM key_set) AS key_set, \
              (SELECT held_since FROM installation) AS held_since"
         )
     };
 }
-pub(crate) use {credential_columns, presented_columns};
 
 impl Tx {
     /// The credential in a user's place (C-1): the one that is neither revoked nor retired.

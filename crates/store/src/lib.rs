@@ -64,6 +64,6 @@ pub use replay::{LaterUser, Replayed};
 pub use rewrap::MasterKeyUse;
 pub use seal::{KEY_BYTES, MasterKeyError, MasterKeys, Purpose, Sealed};
 pub use sessions::FailureCount;
-pub use tokens::{COUNTED, Dropped, NewToken, TokenOnRecord, TokenUse};
+pub use tokens::{COUNTED, Dropped, NewToken, TokenUse};
 pub use turns::Turn;
 pub use tx::{Act, Store, Tx};

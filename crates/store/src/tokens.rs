@@ -4,13 +4,12 @@
 use jiff::Timestamp;
 use portcullis_domain::{
     client_keys::Method,
-    tokens::{Audience, IssuedToken},
+    tokens::{Audience, IssuedToken, TokenTerms},
 };
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use crate::{
-    credentials::{PresentedClient, PresentedRow, presented_columns},
     error::{StoreError, corrupt},
     installation::instant,
     tx::{Conn, Store, Tx, query},
@@ -35,16 +34,6 @@ pub struct NewToken {
     pub user_agent: String,
     /// With what it proved itself.
     pub method: Method,
-}
-
-/// A token on record with its API, its credential and the owner of that, read together: all that
-/// tells whether it is active.
-#[derive(Debug, Clone)]
-pub struct TokenOnRecord {
-    /// The token.
-    pub token: IssuedToken,
-    /// The credential and its owner.
-    pub client: PresentedClient,
 }
 
 /// How many tokens of a credential are looked at to count the open ones: a busy credential has
@@ -76,51 +65,57 @@ pub struct Dropped {
 }
 
 #[derive(sqlx::FromRow)]
-struct TokenRow {
+struct TermsRow {
     jti: Uuid,
-    token_credential: Uuid,
-    token_api: Uuid,
+    credential_id: Uuid,
+    api_id: Uuid,
     identifier: String,
     is_registered: bool,
-    token_issued_at: i64,
-    token_expires_at: i64,
-    token_revoked_at: Option<i64>,
-    token_ip: String,
-    token_user_agent: String,
-    token_method: String,
+    expires_at: i64,
+    revoked_at: Option<i64>,
 }
 
 #[derive(sqlx::FromRow)]
-struct OnRecordRow {
+struct TokenRow {
     #[sqlx(flatten)]
-    token: TokenRow,
-    #[sqlx(flatten)]
-    client: PresentedRow,
+    terms: TermsRow,
+    issued_at: i64,
+    ip: String,
+    user_agent: String,
+    method: String,
+}
+
+impl TryFrom<TermsRow> for TokenTerms {
+    type Error = StoreError;
+    fn try_from(r: TermsRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            jti: r.jti,
+            credential: r.credential_id,
+            audience: Audience { api: r.api_id, identifier: r.identifier, is_registered: r.is_registered },
+            expires_at: instant(r.expires_at)?,
+            revoked_at: r.revoked_at.map(instant).transpose()?,
+        })
+    }
 }
 
 impl TryFrom<TokenRow> for IssuedToken {
     type Error = StoreError;
     fn try_from(r: TokenRow) -> Result<Self, StoreError> {
         Ok(Self {
-            jti: r.jti,
-            credential: r.token_credential,
-            audience: Audience { api: r.token_api, identifier: r.identifier, is_registered: r.is_registered },
-            issued_at: instant(r.token_issued_at)?,
-            expires_at: instant(r.token_expires_at)?,
-            revoked_at: r.token_revoked_at.map(instant).transpose()?,
-            ip: r.token_ip,
-            user_agent: r.token_user_agent,
-            method: Method::from_code(&r.token_method).ok_or_else(|| corrupt("method", &r.token_method))?,
+            terms: r.terms.try_into()?,
+            issued_at: instant(r.issued_at)?,
+            ip: r.ip,
+            user_agent: r.user_agent,
+            method: Method::from_code(&r.method).ok_or_else(|| corrupt("method", &r.method))?,
         })
     }
 }
 
-/// The columns of a [`TokenRow`]; the tables are `t` and its API `a`.
-macro_rules! token_columns {
+/// The columns of a [`TermsRow`]; the tables are `t` and its API `a`.
+macro_rules! terms_columns {
     () => {
-        "t.jti, t.credential_id AS token_credential, t.api_id AS token_api, t.issued_at AS token_issued_at, \
-         t.expires_at AS token_expires_at, t.revoked_at AS token_revoked_at, t.ip AS token_ip, \
-         t.user_agent AS token_user_agent, t.method AS token_method, a.identifier, a.removed_at IS NULL AS is_registered"
+        "t.jti, t.credential_id, t.api_id, t.expires_at, t.revoked_at, a.identifier, \
+         a.removed_at IS NULL AS is_registered"
     };
 }
 
@@ -193,41 +188,33 @@ impl Tx {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn token_on_record(&mut self, jti: Uuid) -> Result<Option<TokenOnRecord>, StoreError> {
+    pub async fn token_on_record(&mut self, jti: Uuid) -> Result<Option<TokenTerms>, StoreError> {
         Ok(self.tokens_on_record(&[jti]).await?.pop())
     }
 
-    /// The tokens on record with these ids, each with its API, its credential and the owner of that, in
-    /// one statement. At most a few hundred at once.
+    /// The terms of the tokens on record with these ids. At most a few hundred at once.
+    ///
+    /// Whether one is active is also a matter of its credential's standing. Read on the same connection
+    /// *before* this, both tell the truth of that earlier instant: a token that is good now was good then,
+    /// because none gets better with time. The other way round they may be of no one instant.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn tokens_on_record(&mut self, jtis: &[Uuid]) -> Result<Vec<TokenOnRecord>, StoreError> {
+    pub async fn tokens_on_record(&mut self, jtis: &[Uuid]) -> Result<Vec<TokenTerms>, StoreError> {
         if jtis.is_empty() {
             return Ok(Vec::new());
         }
         let asked: Vec<String> = (1..=jtis.len()).map(|at| format!("${at}")).collect();
-        // The tokens first, and only by their ids: PostgreSQL would also look through all that the credential
-        // has. SQLite, which does not, would make a table of them.
-        let first = match self.conn() {
-            Conn::Postgres(..) => "MATERIALIZED",
-            Conn::Sqlite(_) => "NOT MATERIALIZED",
-        };
         let sql = format!(
             concat!(
-                "WITH t AS {} (SELECT * FROM issued_tokens WHERE jti IN ({})) SELECT ",
-                token_columns!(),
-                ", ",
-                presented_columns!(),
-                " FROM t JOIN apis a ON a.id = t.api_id JOIN credentials c ON c.id = t.credential_id \
-                 JOIN users u ON u.id = c.owner_id"
+                "SELECT ",
+                terms_columns!(),
+                " FROM issued_tokens t JOIN apis a ON a.id = t.api_id WHERE t.jti IN ({})"
             ),
-            first,
             asked.join(", ")
         );
-        let rows = query!(self, fetch_all as OnRecordRow, sql, each jtis.iter().copied())?;
-        let found = rows.into_iter();
-        found.map(|r| Ok(TokenOnRecord { token: r.token.try_into()?, client: r.client.try_into()? })).collect()
+        let rows = query!(self, fetch_all as TermsRow, sql, each jtis.iter().copied())?;
+        rows.into_iter().map(TokenTerms::try_from).collect()
     }
 
     /// Revokes one token of a credential (RFC 7009). `false` when it was revoked already or is
@@ -272,7 +259,8 @@ impl Tx {
         let (at, jti) = before.map_or((i64::MAX, Uuid::max()), |(at, jti)| (at.as_microsecond(), jti));
         let sql = concat!(
             "SELECT ",
-            token_columns!(),
+            terms_columns!(),
+            ", t.issued_at, t.ip, t.user_agent, t.method",
             // The first condition is for the index, which the others do not lead into.
             " FROM issued_tokens t JOIN apis a ON a.id = t.api_id WHERE t.credential_id = $1 \
              AND t.issued_at <= $2 AND (t.issued_at < $2 OR t.jti < $3) \

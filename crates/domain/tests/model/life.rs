@@ -7,11 +7,10 @@
 use jiff::{SignedDuration, Timestamp};
 use portcullis_domain::{
     accounts::{Role, Standing as Owner, Status, UserId},
-    client_keys::Method,
     credentials::{self, ClientId, Credential, Effect, RevocationReason, Standing},
     secret::KeyedDigest,
     sessions::{Actor, Opened},
-    tokens::{Audience, IssuedToken, TOKEN_LASTS_SECONDS, ends_at},
+    tokens::{Audience, TOKEN_LASTS_SECONDS, TokenTerms, ends_at},
 };
 use uuid::Uuid;
 
@@ -240,19 +239,15 @@ impl Database {
         (works && end.is_some()).then_some(Token { of: number, issued: now })
     }
 
-    pub fn on_record(&self, token: Token) -> IssuedToken {
+    pub fn on_record(&self, token: Token) -> TokenTerms {
         let credential = self.credentials[usize::from(token.of)].credential(token.of);
         let issued_at = instant(token.issued);
-        IssuedToken {
+        TokenTerms {
             jti: Uuid::nil(),
             credential: credential.id,
             audience: Audience { api: Uuid::nil(), identifier: String::new(), is_registered: true },
-            issued_at,
             expires_at: ends_at(issued_at, TOKEN_LASTS_SECONDS, credential.expires_at).unwrap(),
             revoked_at: None,
-            ip: String::new(),
-            user_agent: String::new(),
-            method: Method::Secret,
         }
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use portcullis_domain::{apis::KEY_ID_PREFIX, tokens::Claims};
-use portcullis_store::{PresentedClient, PresentedKey, TokenOnRecord};
+use portcullis_store::{PresentedClient, PresentedKey};
 
 use crate::{
     app::{
         App,
+        reads::TokenOnRecord,
         tokens::{ClientProof, ClientRefused, Given, LookedUp},
     },
     error::Failure,

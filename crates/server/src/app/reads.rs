@@ -13,7 +13,8 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use portcullis_store::{PresentedClient, PresentedKey, Store, StoreError, TokenOnRecord, Tx};
+use portcullis_domain::tokens::TokenTerms;
+use portcullis_store::{PresentedClient, PresentedKey, Store, StoreError, Tx};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -39,12 +40,23 @@ pub struct Versions {
     pub key_set: i64,
 }
 
+/// A token on record and the credential it was issued to with the facts of its owner: all that tells
+/// whether it is active, true of one instant after the question.
+#[derive(Debug, Clone)]
+pub struct TokenOnRecord {
+    /// The token.
+    pub token: Arc<TokenTerms>,
+    /// The credential and its owner.
+    pub client: Arc<PresentedClient>,
+}
+
 type Answer<T> = oneshot::Sender<Result<T, Failure>>;
 
 enum Question {
     Client(String, Answer<Option<Arc<PresentedClient>>>),
     Key(String, Answer<Option<Arc<PresentedKey>>>),
-    Token(Uuid, Answer<Option<Arc<TokenOnRecord>>>),
+    /// By its id, and the Client ID that it claims.
+    Token(Uuid, String, Answer<Option<TokenOnRecord>>),
     Versions(Answer<Option<Versions>>),
     KeySet(Answer<Option<i64>>),
 }
@@ -54,7 +66,7 @@ enum Question {
 struct Found {
     clients: HashMap<String, Arc<PresentedClient>>,
     keys: HashMap<String, Arc<PresentedKey>>,
-    tokens: HashMap<Uuid, Arc<TokenOnRecord>>,
+    tokens: HashMap<Uuid, Arc<TokenTerms>>,
     versions: Option<Versions>,
     key_set: Option<i64>,
     /// Whether all but the version of the key set was refused: the database is on hold (H-1).
@@ -70,7 +82,10 @@ impl Found {
             match question {
                 Question::Client(id, _) => drop(clients.insert(id.as_str())),
                 Question::Key(id, _) => drop(keys.insert(id.as_str())),
-                Question::Token(jti, _) => drop(tokens.insert(*jti)),
+                Question::Token(jti, id, _) => {
+                    clients.insert(id.as_str());
+                    tokens.insert(*jti);
+                }
                 Question::Versions(_) => versions = true,
                 Question::KeySet(_) => key_set = true,
             }
@@ -88,7 +103,8 @@ impl Found {
         Ok(found)
     }
 
-    /// What is not told on hold.
+    /// What is not told on hold. The clients before the tokens, so that a token and its client are of one
+    /// instant ([`Tx::tokens_on_record`]).
     async fn read_standing(
         &mut self,
         tx: &mut Tx,
@@ -102,7 +118,7 @@ impl Found {
             self.keys.insert(key.key.id.as_str().to_owned(), Arc::new(key));
         }
         for token in tx.tokens_on_record(&tokens).await? {
-            self.tokens.insert(token.token.jti, Arc::new(token));
+            self.tokens.insert(token.jti, Arc::new(token));
         }
         if versions {
             let ends = tx.log_ends().await?;
@@ -110,6 +126,13 @@ impl Found {
             self.versions = Some(Versions { line: ends.line, log: ends.head, key_set });
         }
         Ok(())
+    }
+
+    /// A token, if it was issued to the client with this id.
+    fn token(&self, jti: Uuid, client_id: &str) -> Option<TokenOnRecord> {
+        let (token, client) = (self.tokens.get(&jti)?, self.clients.get(client_id)?);
+        let is_its = token.credential == client.credential.id;
+        is_its.then(|| TokenOnRecord { token: Arc::clone(token), client: Arc::clone(client) })
     }
 
     /// What was read, unless it is not told.
@@ -132,7 +155,7 @@ impl Question {
         match self {
             Self::Client(id, answer) => give(answer, standing.map(|f| f.clients.get(&id).cloned())),
             Self::Key(id, answer) => give(answer, standing.map(|f| f.keys.get(&id).cloned())),
-            Self::Token(jti, answer) => give(answer, standing.map(|f| f.tokens.get(&jti).cloned())),
+            Self::Token(jti, id, answer) => give(answer, standing.map(|f| f.token(jti, &id))),
             Self::Versions(answer) => give(answer, standing.map(|f| f.versions)),
             Self::KeySet(answer) => give(answer, found.map(|f| f.key_set)),
         }
@@ -195,12 +218,13 @@ impl Reads {
         self.ask(|answer| Question::Key(id.to_owned(), answer)).await
     }
 
-    /// A token on record, with all that tells whether it is active.
+    /// A token on record that was issued to the client with this id, with all that tells whether it is
+    /// active.
     ///
     /// # Errors
     /// As [`Reads::client`].
-    pub async fn token(&self, jti: Uuid) -> Result<Option<Arc<TokenOnRecord>>, Failure> {
-        self.ask(|answer| Question::Token(jti, answer)).await
+    pub async fn token(&self, jti: Uuid, client_id: &str) -> Result<Option<TokenOnRecord>, Failure> {
+        self.ask(|answer| Question::Token(jti, client_id.to_owned(), answer)).await
     }
 
     /// Which version of the key set is the latest. Told on hold, too: it is how tokens verify.

@@ -14,10 +14,10 @@ use portcullis_domain::{
     sessions::Actor,
     tokens::Claims,
 };
-use portcullis_store::{PresentedClient, TokenOnRecord, UsedProof};
+use portcullis_store::{PresentedClient, UsedProof};
 
 use crate::{
-    app::{App, Caller, Via, client_keys::SignedAssertion, dpop::Shown, keys::Claimed},
+    app::{App, Caller, Via, client_keys::SignedAssertion, dpop::Shown, keys::Claimed, reads::TokenOnRecord},
     error::Failure,
 };
 
@@ -101,7 +101,7 @@ impl<E: Into<Failure>> From<E> for ClientRefused {
 /// stood before the request came says nothing (C-11).
 pub struct LookedUp<'a> {
     claimed: Claimed<'a>,
-    on_record: Arc<TokenOnRecord>,
+    on_record: TokenOnRecord,
 }
 
 impl App {
@@ -177,7 +177,8 @@ impl App {
     /// The database's.
     pub async fn look_up<'a>(&self, text: &'a str) -> Result<Option<LookedUp<'a>>, Failure> {
         let Some(claimed) = self.signer.claimed(text) else { return Ok(None) };
-        let on_record = self.reads.token(claimed.jti()).await?;
+        let claims = claimed.claims();
+        let on_record = self.reads.token(claims.jti, &claims.client_id).await?;
         Ok(on_record.map(|on_record| LookedUp { claimed, on_record }))
     }
 
@@ -185,7 +186,7 @@ impl App {
     ///
     /// # Errors
     /// The database's: in doubt a token is neither active nor inactive, but unanswered (I6).
-    pub async fn active_token(&self, text: &str) -> Result<Option<(Claims, Arc<TokenOnRecord>)>, Failure> {
+    pub async fn active_token(&self, text: &str) -> Result<Option<(Claims, TokenOnRecord)>, Failure> {
         self.if_active(self.look_up(text).await?).await
     }
 
@@ -196,7 +197,7 @@ impl App {
     pub(crate) async fn if_active(
         &self,
         found: Option<LookedUp<'_>>,
-    ) -> Result<Option<(Claims, Arc<TokenOnRecord>)>, Failure> {
+    ) -> Result<Option<(Claims, TokenOnRecord)>, Failure> {
         let Some(LookedUp { claimed, on_record }) = found else { return Ok(None) };
         let text = claimed.text();
         let Some((claims, key_set)) = self.signer.verify(claimed).await? else { return Ok(None) };
@@ -214,9 +215,8 @@ impl App {
         let now = self.clock.now();
         let client = &on_record.client;
         let standing = client.credential.standing(&client.owner, now);
-        let same_client = client.credential.client_id.as_str() == claims.client_id;
         let same_api = on_record.token.audience.identifier == claims.aud;
-        let active = same_client && same_api && on_record.token.is_active(standing, now);
+        let active = same_api && on_record.token.is_active(standing, now);
         Ok(active.then_some((claims, on_record)))
     }
 
@@ -267,7 +267,7 @@ impl App {
         let now = self.clock.now();
         let by = By::Client(client_id);
         let entry = Entry::done(now, by, origin, Event::TokenRevoked, claims.jti.to_string());
-        if on_record.token.credential != client.credential.id {
+        if on_record.credential != client.credential.id {
             act.commit(&[entry.refused("another_client_s")]).await?;
             return Ok(false);
         }

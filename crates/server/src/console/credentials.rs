@@ -332,7 +332,7 @@ pub async fn recent_use(
     tokens.truncate(USE_ROWS as usize);
     let older = tokens.last().filter(|_| more).map(|t| {
         let mut place = t.issued_at.as_microsecond().to_be_bytes().to_vec();
-        place.extend_from_slice(t.jti.as_bytes());
+        place.extend_from_slice(t.terms.jti.as_bytes());
         format!("/account/credentials/use?cursor={}", cursor::seal(&app, "use", &place))
     });
     let rows = tokens.into_iter().map(|t| use_row(t, held.standing, &dates, now)).collect();
@@ -359,24 +359,25 @@ fn read_cursor(app: &App, text: &str) -> Result<(Timestamp, Uuid), Failure> {
 }
 
 fn use_row(token: IssuedToken, standing: Standing, dates: &Dates, now: Timestamp) -> UseRow {
-    let state = if token.expires_at <= now {
+    let terms = token.terms;
+    let state = if terms.expires_at <= now {
         TokenState::Ended
-    } else if token.is_active(standing, now) {
+    } else if terms.is_active(standing, now) {
         TokenState::Valid
-    } else if !token.audience.is_registered {
+    } else if !terms.audience.is_registered {
         TokenState::ApiRemoved
-    } else if matches!(standing, Standing::Suspended(..)) && token.revoked_at.is_none() {
+    } else if matches!(standing, Standing::Suspended(..)) && terms.revoked_at.is_none() {
         TokenState::Suspended
     } else {
         TokenState::Revoked
     };
     UseRow {
         issued: dates.when(token.issued_at),
-        ends: dates.when(token.expires_at),
+        ends: dates.when(terms.expires_at),
         ip: token.ip,
         user_agent: token.user_agent,
         method: token.method.label(),
-        audience: token.audience.identifier,
+        audience: terms.audience.identifier,
         state,
     }
 }

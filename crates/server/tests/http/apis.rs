@@ -206,7 +206,7 @@ async fn protocol11_a_scope_is_one_of_the_api_s_and_echoed(world: World) {
     let before = recent().await.len();
     oauth_error(ask_for(&program, ORDERS, "admin").await, 400, "invalid_scope").await;
     assert_eq!(recent().await.len(), before, "L-4: what is refused is not on record as issued");
-    assert_eq!(recent().await[0].audience.identifier, ORDERS, "L-4: and what is issued says for what");
+    assert_eq!(recent().await[0].terms.audience.identifier, ORDERS, "L-4: and what is issued says for what");
     assert!(world.told_after(mark).await.is_empty());
 }
 

@@ -2,11 +2,14 @@
 
 mod mangled;
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use portcullis_domain::accounts::{Role, Status};
 use reqwest::{Method, StatusCode, header};
+use sqlx::{Connection, Executor, PgConnection};
 
-use crate::support::{FORM, Program, World, header_of, json, oauth_error, on_both, on_sqlite};
+use crate::support::{FORM, Program, World, header_of, json, oauth_error, on_both, on_sqlite, postgres_database};
 
 on_sqlite! {
     protocol23_introspection_takes_post_and_forms_only
@@ -135,6 +138,37 @@ async fn protocol23_a_suspended_credential_s_tokens_are_inactive_while_it_is(wor
             })
             .await;
         assert!(witness.at(&node).is_active(&token).await);
+    }
+}
+
+/// PostgreSQL alone, where a test can hold a question in the middle. A token is revoked while its credential
+/// is suspended, and the credential resumed: at no instant is the token active, and nobody may be told so
+/// who read one half before and the other after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c11_a_token_and_its_credential_are_judged_of_one_instant() {
+    let url = postgres_database().await;
+    let world = World::postgres_at(&url).await;
+    let user = world.user("maria@acme.example", Role::SuperAdmin).await;
+    let program = world.sign_in("maria@acme.example").await.generate().await;
+    let witness = world.watcher().await;
+    let mut beside = PgConnection::connect(&url).await.unwrap();
+    for held in ["credentials", "users", "issued_tokens", "apis"] {
+        let token = program.token().await;
+        world.set_standing(user.id, |s, now| s.mfa_since = Some(now)).await;
+        beside
+            .execute(sqlx::AssertSqlSafe(format!("BEGIN; LOCK TABLE {held} IN ACCESS EXCLUSIVE MODE")))
+            .await
+            .unwrap();
+        let (asker, asked) = (witness.clone(), token.clone());
+        let asking = tokio::spawn(async move { asker.is_active(&asked).await });
+        let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted";
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut beside).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let both = "UPDATE issued_tokens SET revoked_at = issued_at; UPDATE users SET mfa_since = NULL; COMMIT";
+        beside.execute(both).await.unwrap();
+        assert!(!asking.await.unwrap(), "{held} was held");
+        assert!(witness.is_active(&program.token().await).await, "the credential works again");
     }
 }
 

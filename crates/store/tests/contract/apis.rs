@@ -62,7 +62,7 @@ async fn a_token_for(fresh: &Fresh, api: Uuid) -> NewToken {
 
 async fn is_registered(fresh: &Fresh, token: &NewToken) -> bool {
     let found = fresh.read(async |tx| tx.token_on_record(token.jti).await.unwrap()).await.unwrap();
-    found.token.audience.is_registered
+    found.audience.is_registered
 }
 
 async fn every_field_of_an_api_comes_back(fresh: Fresh) {
@@ -139,8 +139,8 @@ async fn c11_no_token_of_a_removed_api_is_left_and_a_new_one_revives_none(fresh:
     fresh.act(async |act| act.remove_api(a.id, after(1)).await.unwrap()).await;
     assert!(!is_registered(&fresh, &token).await);
     let there = node.read().await.unwrap().token_on_record(token.jti).await.unwrap().unwrap();
-    assert!(!there.token.audience.is_registered, "on every node");
-    assert_eq!(there.token.audience.identifier, "urn:a", "L-4: what it was for stays on record");
+    assert!(!there.audience.is_registered, "on every node");
+    assert_eq!(there.audience.identifier, "urn:a", "L-4: what it was for stays on record");
     let key_id = key(a.id, 1, 1).id;
     assert!(fresh.read(async |tx| tx.presented_key(key_id.as_str()).await.unwrap()).await.is_none());
     added(&fresh, "A", "urn:a").await;
@@ -178,7 +178,7 @@ async fn c13_tokens_of_a_removed_api_are_not_counted(fresh: Fresh) {
     assert_eq!((used().await.open, used().await.open_until), (1, Some(token.expires_at)));
     fresh.act(async |act| act.remove_api(a.id, after(1)).await.unwrap()).await;
     assert_eq!((used().await.open, used().await.open_until), (0, None));
-    assert!(!used().await.last.unwrap().audience.is_registered, "but it is on record (L-4)");
+    assert!(!used().await.last.unwrap().terms.audience.is_registered, "but it is on record (L-4)");
 }
 
 async fn every_field_of_a_key_comes_back_with_its_api(fresh: Fresh) {

@@ -16,7 +16,6 @@ use portcullis_domain::{
 };
 use portcullis_store::{MasterKeys, Purpose, Store, StoredKey, Tx};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::{
     material::{Pair, published, refused},
@@ -124,12 +123,12 @@ impl<'a> Claimed<'a> {
         self.text
     }
 
-    /// The id of the token that it claims to be.
+    /// What it claims. Anybody may have written that.
     #[must_use]
-    pub fn jti(&self) -> Uuid {
+    pub fn claims(&self) -> &Claims {
         match &self.signature {
-            Signature::Seen(claims, _) => claims.jti,
-            Signature::New(parts) => parts.claims.jti,
+            Signature::Seen(claims, _) => claims,
+            Signature::New(parts) => &parts.claims,
         }
     }
 }

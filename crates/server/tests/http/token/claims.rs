@@ -123,12 +123,14 @@ async fn l4_each_token_is_on_record_before_it_is_handed_out(world: World) {
     let mut seen = std::collections::BTreeSet::new();
     for token in asked {
         let id = jti(&token.await.unwrap());
-        let on_record = world.app.store.read().await.unwrap().token_on_record(id).await.unwrap().unwrap();
-        assert_eq!(on_record.client.credential.client_id.as_str(), program.client_id);
-        assert_eq!(on_record.token.issued_at, world.clock.now());
-        assert_eq!(on_record.token.expires_at, world.clock.now() + SignedDuration::from_hours(24));
-        assert_eq!(on_record.token.ip, "127.0.0.1");
-        assert_eq!(on_record.token.user_agent, "test/1");
+        let mut tx = world.app.store.read().await.unwrap();
+        let client = tx.presented_clients(&[&program.client_id]).await.unwrap().pop().unwrap();
+        let used = tx.recent_tokens(client.credential.id, None, 100).await.unwrap();
+        let on_record = used.into_iter().find(|token| token.terms.jti == id).unwrap();
+        assert_eq!(on_record.issued_at, world.clock.now());
+        assert_eq!(on_record.terms.expires_at, world.clock.now() + SignedDuration::from_hours(24));
+        assert_eq!(on_record.ip, "127.0.0.1");
+        assert_eq!(on_record.user_agent, "test/1");
         assert!(seen.insert(id), "no two tokens share a record");
     }
 }
@@ -150,7 +152,7 @@ async fn l4_a_request_that_is_answered_503_leaves_no_usable_token(world: World) 
     }
     world.sql("ALTER TABLE out_of_reach RENAME TO issued_tokens").await;
     let recorded = world.app.store.read().await.unwrap().recent_tokens(credential, None, 50).await.unwrap();
-    assert_eq!(recorded.iter().map(|t| t.jti).collect::<Vec<_>>(), [jti(&before)]);
+    assert_eq!(recorded.iter().map(|t| t.terms.jti).collect::<Vec<_>>(), [jti(&before)]);
     assert!(program.is_active(&before).await, "and what was good before is good after");
     assert_eq!(program.ask().await.status(), StatusCode::OK);
 }
