@@ -20,7 +20,7 @@
 //! | C-8 only the owner revokes | [`credentials::revoke`] | `c8_*` |
 //! | C-9 MFA suspends | [`credentials::Credential::standing`], [`credentials::Credential::effect`] | `c9_*` |
 //! | C-10 owner's status and role suspend | [`credentials::Credential::standing`], [`credentials::Credential::effect`] | `c10_*` |
-//! | C-11 dead tokens everywhere | [`tokens::TokenTerms::is_active`]; who checks without asking is told of what [`changes::Tells::of`] finds | `c11_*` here, in `http/token` and `http/changes` |
+//! | C-11 dead tokens everywhere | [`tokens::TokenTerms::is_active`]; who checks without asking is told of what [`changes::Tells::of`] finds | `c11_*` here, in `http/token`, `http/introspect` and `http/changes` |
 //! | C-12 recent password to generate | [`sessions::Actor::password_is_fresh`] | `c12_*` |
 //! | C-13 the tab shows use | [`tokens::IssuedToken`] | `c13_*` in `http/credentials` and `contract/tokens` |
 //! | C-14 one public key, bound by the owner, or once with the secret | [`client_keys::change`], [`client_keys::bind_with_secret`] | `c14_*` here and in `http/client_keys` |

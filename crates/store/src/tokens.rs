@@ -194,9 +194,10 @@ impl Tx {
 
     /// The terms of the tokens on record with these ids. At most a few hundred at once.
     ///
-    /// Whether one is active is also a matter of its credential's standing. Read on the same connection
-    /// *before* this, both tell the truth of that earlier instant: a token that is good now was good then,
-    /// because none gets better with time. The other way round they may be of no one instant.
+    /// Whether one is active is also a matter of its credential's standing, which is to be read *before*
+    /// this, and refuses on hold (H-1). Active is then the truth of that earlier instant, at which the token
+    /// was as good as it is now, because none gets better with time; and not active that of the one or the
+    /// other. The other way round, what both say together may be true of no instant.
     ///
     /// # Errors
     /// [`StoreError`].

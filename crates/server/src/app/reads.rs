@@ -41,7 +41,8 @@ pub struct Versions {
 }
 
 /// A token on record and the credential it was issued to with the facts of its owner: all that tells
-/// whether it is active, true of one instant after the question.
+/// whether it is active. What they say of that together is true of one instant after the question; what
+/// each says need not be of the same.
 #[derive(Debug, Clone)]
 pub struct TokenOnRecord {
     /// The token.
@@ -74,7 +75,7 @@ struct Found {
 }
 
 impl Found {
-    /// One statement for each kind of question that is among them.
+    /// One statement for each kind of row that the questions are about.
     async fn read(tx: &mut Tx, questions: &[Question]) -> Result<Self, StoreError> {
         let (mut clients, mut keys, mut tokens) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let (mut versions, mut key_set) = (false, false);
@@ -103,8 +104,8 @@ impl Found {
         Ok(found)
     }
 
-    /// What is not told on hold. The clients before the tokens, so that a token and its client are of one
-    /// instant ([`Tx::tokens_on_record`]).
+    /// What is not told on hold. The clients before the tokens, so that what they say together is true of
+    /// one instant ([`Tx::tokens_on_record`]).
     async fn read_standing(
         &mut self,
         tx: &mut Tx,

@@ -178,6 +178,10 @@ impl App {
     pub async fn look_up<'a>(&self, text: &'a str) -> Result<Option<LookedUp<'a>>, Failure> {
         let Some(claimed) = self.signer.claimed(text) else { return Ok(None) };
         let claims = claimed.claims();
+        // Anybody may have written it: what cannot be a Client ID is not worth a question.
+        if ClientId::parse(&claims.client_id).is_none() {
+            return Ok(None);
+        }
         let on_record = self.reads.token(claims.jti, &claims.client_id).await?;
         Ok(on_record.map(|on_record| LookedUp { claimed, on_record }))
     }
@@ -262,6 +266,9 @@ impl App {
         let Some(claimed) = self.signer.claimed(token) else { return Ok(true) };
         let Some((claims, _)) = self.signer.verify(claimed).await? else { return Ok(true) };
         let mut act = self.store.act().await?;
+        if act.hold().await?.is_some() {
+            return Err(Failure::OnHold);
+        }
         let Some(on_record) = act.token_on_record(claims.jti).await? else { return Ok(true) };
         let client_id = client.credential.client_id.as_str().to_owned();
         let now = self.clock.now();

@@ -106,7 +106,7 @@ pub async fn post(
     if token.is_none() {
         return Err(OAuthError::invalid_request("token is missing."));
     }
-    // §4: liveness, audience and standing in one look.
+    // §4: liveness, audience and standing, all of one instant.
     let token = app.introspect(&asker, found?).await?.map(Described::from);
     let said = Said { active: token.is_some(), token };
     match &asker {

@@ -2,8 +2,6 @@
 
 mod mangled;
 
-use std::time::Duration;
-
 use jiff::SignedDuration;
 use portcullis_domain::accounts::{Role, Status};
 use reqwest::{Method, StatusCode, header};
@@ -152,19 +150,20 @@ async fn c11_a_token_and_its_credential_are_judged_of_one_instant() {
     let program = world.sign_in("maria@acme.example").await.generate().await;
     let witness = world.watcher().await;
     let mut beside = PgConnection::connect(&url).await.unwrap();
-    for held in ["credentials", "users", "issued_tokens", "apis"] {
+    for held in ["credentials", "users"] {
         let token = program.token().await;
         world.set_standing(user.id, |s, now| s.mfa_since = Some(now)).await;
-        beside
-            .execute(sqlx::AssertSqlSafe(format!("BEGIN; LOCK TABLE {held} IN ACCESS EXCLUSIVE MODE")))
-            .await
-            .unwrap();
+        let lock = format!("BEGIN; LOCK TABLE {held} IN ACCESS EXCLUSIVE MODE");
+        beside.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
         let (asker, asked) = (witness.clone(), token.clone());
         let asking = tokio::spawn(async move { asker.is_active(&asked).await });
-        let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted";
-        while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut beside).await.unwrap() == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let waits = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND relation = $1::regclass \
+                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let mut waiting = 0_i64;
+        while waiting == 0 && !asking.is_finished() {
+            waiting = sqlx::query_scalar(waits).bind(held).fetch_one(&mut beside).await.unwrap();
         }
+        assert!(waiting > 0, "nobody asked for {held}");
         let both = "UPDATE issued_tokens SET revoked_at = issued_at; UPDATE users SET mfa_since = NULL; COMMIT";
         beside.execute(both).await.unwrap();
         assert!(!asking.await.unwrap(), "{held} was held");

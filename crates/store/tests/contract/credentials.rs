@@ -86,6 +86,9 @@ async fn c7_the_first_revocation_stands(fresh: Fresh) {
 async fn a_standing_is_read_from_the_credential_and_its_owner_together(fresh: Fresh) {
     let owner = fresh.super_admin("maria@acme.example").await;
     let held = fresh.credential(owner.id).await;
+    let whole = fresh.read(async |tx| tx.presented_clients(&[held.client_id.as_str()]).await.unwrap()).await;
+    assert_eq!(format!("{:?}", whole[0].credential), format!("{held:?}"));
+    assert_eq!(whole[0].owner, owner.standing);
     let cases = [
         (Some(after(1)), Role::SuperAdmin, Status::Active, Suspension::MfaOn),
         (None, Role::User, Status::Active, Suspension::OwnerNotSuperAdmin),

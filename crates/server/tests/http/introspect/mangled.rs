@@ -27,6 +27,7 @@ use crate::support::{Program, World, header_of, on_both};
 on_both! {
     protocol20_alg_none_and_hmac_with_the_public_key_are_refused
     protocol20_a_header_that_is_not_exactly_ours_is_refused_even_with_a_right_signature
+    protocol20_a_token_that_names_another_client_is_refused_even_with_a_right_signature
     protocol20_claims_that_are_not_exactly_ours_are_refused_even_with_a_right_signature
     protocol20_a_signature_by_another_key_or_in_another_form_is_refused
     protocol20_every_proper_prefix_and_any_addition_is_refused
@@ -209,6 +210,25 @@ async fn protocol20_a_header_that_is_not_exactly_ours_is_refused_even_with_a_rig
     forge.is_good(&forge.sign(&forge.header, &forge.claims)).await;
 }
 
+/// What a token claims is asked for in the database, too, before its signature is looked at.
+async fn protocol20_a_token_that_names_another_client_is_refused_even_with_a_right_signature(world: World) {
+    let forge = Forge::new(&world).await;
+    let claims: Value = serde_json::from_str(&forge.claims).unwrap();
+    let own = claims["client_id"].as_str().unwrap();
+    for named in [
+        forge.other.client_id.as_str(),
+        "",
+        "pcc_00000000000000000000",
+        "pcc_11111111111111111111",
+        &format!("{own}\0"),
+        &format!("{own}{}", "0".repeat(5000)),
+        &own.to_uppercase(),
+    ] {
+        let claims = Forge::with(&forge.claims, "client_id", &Value::from(named));
+        forge.is_refused(&forge.sign(&forge.header, &claims), &claims).await;
+    }
+}
+
 async fn protocol20_claims_that_are_not_exactly_ours_are_refused_even_with_a_right_signature(world: World) {
     let forge = Forge::new(&world).await;
     // Without a scope it is what an API without scopes gets, and opens nothing that needs one.
@@ -242,7 +262,6 @@ async fn protocol20_claims_that_are_not_exactly_ours_are_refused_even_with_a_rig
         ("jti", own!("00000000-0000-7000-8000-000000000000")),
         ("jti", own!("x")),
         ("jti", Value::Null),
-        ("client_id", own!(forge.other.client_id)),
         ("client_id", own!(["x"])),
         ("client_id", Value::Null),
         ("sub", Value::Null),
