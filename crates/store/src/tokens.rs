@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     error::{StoreError, corrupt},
+    hold::works,
     installation::instant,
     tx::{Conn, Store, Tx, query},
 };
@@ -76,6 +77,13 @@ struct TermsRow {
 }
 
 #[derive(sqlx::FromRow)]
+struct OnRecordRow {
+    #[sqlx(flatten)]
+    terms: TermsRow,
+    held_since: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
 struct TokenRow {
     #[sqlx(flatten)]
     terms: TermsRow,
@@ -95,6 +103,14 @@ impl TryFrom<TermsRow> for TokenTerms {
             expires_at: instant(r.expires_at)?,
             revoked_at: r.revoked_at.map(instant).transpose()?,
         })
+    }
+}
+
+impl TryFrom<OnRecordRow> for TokenTerms {
+    type Error = StoreError;
+    fn try_from(r: OnRecordRow) -> Result<Self, StoreError> {
+        works(r.held_since)?;
+        r.terms.try_into()
     }
 }
 
@@ -192,10 +208,10 @@ impl Tx {
         Ok(self.tokens_on_record(&[jti]).await?.pop())
     }
 
-    /// The terms of the tokens on record with these ids. At most a few hundred at once.
+    /// The terms of the tokens on record with these ids; refused on hold (H-1). At most a few hundred at once.
     ///
     /// Whether one is active is also a matter of its credential's standing, which is to be read *before*
-    /// this, and refuses on hold (H-1). Active is then the truth of that earlier instant, at which the token
+    /// this. Active is then the truth of that earlier instant, at which the token
     /// was as good as it is now, because none gets better with time; and not active that of the one or the
     /// other. The other way round, what both say together may be true of no instant.
     ///
@@ -210,11 +226,11 @@ impl Tx {
             concat!(
                 "SELECT ",
                 terms_columns!(),
-                " FROM issued_tokens t JOIN apis a ON a.id = t.api_id WHERE t.jti IN ({})"
+                ", (SELECT held_since FROM installation) AS held_since FROM issued_tokens t JOIN apis a ON a.id = t.api_id WHERE t.jti IN ({})"
             ),
             asked.join(", ")
         );
-        let rows = query!(self, fetch_all as TermsRow, sql, each jtis.iter().copied())?;
+        let rows = query!(self, fetch_all as OnRecordRow, sql, each jtis.iter().copied())?;
         rows.into_iter().map(TokenTerms::try_from).collect()
     }
 

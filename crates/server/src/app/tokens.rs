@@ -266,9 +266,6 @@ impl App {
         let Some(claimed) = self.signer.claimed(token) else { return Ok(true) };
         let Some((claims, _)) = self.signer.verify(claimed).await? else { return Ok(true) };
         let mut act = self.store.act().await?;
-        if act.hold().await?.is_some() {
-            return Err(Failure::OnHold);
-        }
         let Some(on_record) = act.token_on_record(claims.jti).await? else { return Ok(true) };
         let client_id = client.credential.client_id.as_str().to_owned();
         let now = self.clock.now();

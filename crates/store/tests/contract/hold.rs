@@ -47,6 +47,7 @@ async fn h1_on_hold_nothing_is_read_told_or_done_and_of_many_one_lifts_it(fresh:
     for id in [credential.client_id.as_str(), "pcc_11111111111111111111"] {
         on_hold(tx.presented_clients(&[id]).await.unwrap_err());
     }
+    on_hold(tx.token_on_record(issued.jti).await.unwrap_err());
     on_hold(tx.log_ends().await.unwrap_err());
     on_hold(tx.changes_after(0, 0, 10).await.unwrap_err());
     on_hold(tx.credentials_after(0, now(), 10).await.unwrap_err());

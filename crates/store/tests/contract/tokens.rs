@@ -66,13 +66,10 @@ async fn l4_tokens_are_on_record_whole_whether_none_one_or_many(fresh: Fresh) {
             let read = fresh.read(async |tx| tx.token_on_record(token.jti).await.unwrap()).await.unwrap();
             assert_eq!(read, terms(token));
         }
-        let mut read = fresh.read(async |tx| tx.recent_tokens(credential, None, 100).await.unwrap()).await;
-        let mut all: Vec<IssuedToken> = tokens.iter().map(on_record).collect();
-        // The one before is the credential's, too.
-        read.retain(|r| tokens.iter().any(|t| t.jti == r.terms.jti));
-        read.sort_by_key(|t| t.terms.jti);
-        all.sort_by_key(|t| t.terms.jti);
-        assert_eq!(read, all);
+        let used = fresh.read(async |tx| tx.recent_tokens(credential, None, 100).await.unwrap()).await;
+        for token in tokens.iter().map(on_record) {
+            assert!(used.contains(&token), "{token:?}");
+        }
     }
     assert_eq!(fresh.raw("SELECT COUNT(*) FROM issued_tokens").await, Some(65));
 }
@@ -307,10 +304,10 @@ async fn tokens_are_looked_up_on_postgres_without_reading_the_others_of_their_cr
     fresh.raw("ANALYZE").await;
     // It is not to count anew in the middle: of so few rows it might read all.
     fresh.raw("ALTER TABLE issued_tokens SET (autovacuum_enabled = off)").await;
-    let tokens: Vec<NewToken> = (0..4000).map(|n| token(credential, n)).collect();
+    let tokens: Vec<NewToken> = (0..20_000).map(|n| token(credential, n)).collect();
     add(&fresh, &tokens).await;
-    // So few that reading all, of what is not many pages either, would clearly cost more.
-    let asked: Vec<Uuid> = tokens.iter().step_by(800).map(|t| t.jti).collect();
+    // So few of them that reading all would clearly cost more.
+    let asked: Vec<Uuid> = tokens.iter().step_by(500).map(|t| t.jti).collect();
     let node = fresh.another_node().await;
     assert_eq!(node.read().await.unwrap().tokens_on_record(&asked).await.unwrap().len(), asked.len());
     // Its counts are on record when its connection has ended.
